@@ -1,6 +1,6 @@
 /*
-    What every followed row has in common: a version that rises by one with each change, the
-    server's time of that change, and an owner that never changes.
+    The common part of all followed rows: a version that rises by one with each change, the server's
+    time of that change, and an owner that never changes.
 */
 create function private.tg__stamp_change()
     returns trigger

@@ -40,7 +40,7 @@ begin
         move_marker_back.conversation_id, reader, thread.account_id, thread.customer_id, last_seq - 1
     )
     on conflict on constraint read_markers_pkey do update
-        -- it only goes back: what is unread already stays so
+        -- it only goes back: unread messages stay unread
         set last_read_seq = least(r.last_read_seq, excluded.last_read_seq),
             read_at = excluded.read_at
     returning r.last_read_seq into last_seq;

@@ -201,7 +201,7 @@ comment on column public.labels.id is
 comment on column public.labels.account_id is
     'The account whose label it is.';
 comment on column public.labels.name is
-    'What people read; 1 to 64 characters, once in an account.';
+    'The text that people read, 1 to 64 characters, unique in the account.';
 comment on column public.labels.colour is
     'The colour in which it is shown: # and six hexadecimal digits in lower case.';
 comment on column public.labels.created_at is

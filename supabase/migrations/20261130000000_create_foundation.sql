@@ -39,9 +39,9 @@ alter default privileges for role postgres
 
 
 /*
-    What functions of one transaction tell each other. Each of these settings lasts until the
-    transaction ends, or the savepoint in which it was made; what is yes or no is 'on' or 'off'.
-    Afterwards the session has an empty text instead, which private.setting takes for none.
+    The settings by which the functions of one transaction tell each other something. A setting
+    lasts until the transaction ends, or until its savepoint is undone. Yes is 'on' and no is 'off'.
+    Afterwards the session has an empty text in its place, which private.setting takes for none.
 
     setting                     value               set by                        read by
     --------------------------  ------------------  ----------------------------  ----------------------------
@@ -52,12 +52,11 @@ alter default privileges for role postgres
                                                     tg_changes__tell              waiting_broadcasts
     rapport.desk_raised         account's id        the trigger that raises       the same
                                                     the epoch of a desk
-    rapport.from_metakocka      on, off             apply_partners,               what marks contacts to be
-                                                    settle_partner                sent
+    rapport.from_metakocka      on, off             apply_partners,               tg_contacts__mark_dirty
+                                                    settle_partner
     rapport.given               object of columns   guard_given of a guarded      guard_row of the same
                                                     table                         table
-    rapport.held_customer       contact's id        what checks the customer of   the same
-                                                    a row
+    rapport.held_customer       contact's id        tg__own_by_customer           the same
     rapport.hits                number of rows      the triggers of faces and     the same
                                                     my_profile
     rapport.inserting           on, off             tg__require_rows              the same
@@ -68,8 +67,8 @@ alter default privileges for role postgres
                                                     hold_to_request
     rapport.quiet               on, off             apply_partners                publish_changes
     rapport.read_conversation   conversation's id   mark_read                     the same
-    rapport.repeated            messages' ids,      what finds a message that     post_message,
-                                by commas           was sent already              answer_repeated
+    rapport.repeated            messages' ids,      tg_messages__                 post_message,
+                                by commas           leave_out_repeated            answer_repeated
     rapport.rows_counted        number of rows      count_rows                    the same
     rapport.rows_written        number of rows      hold_to_rows                  count_rows,
                                                                                   tg__count_view_rows
@@ -91,12 +90,12 @@ $$;
 
 
 comment on function private.setting(text) is
-    'What this transaction has set; null where it has set nothing.';
+    'The value that this transaction has set; null where it has set none.';
 
 
 /*
-    What every followed row has in common: a version that rises by one with each change, the
-    server's time of that change, and an owner that never changes.
+    The common part of all followed rows: a version that rises by one with each change, the server's
+    time of that change, and an owner that never changes.
 */
 create function private.tg__stamp_change()
     returns trigger
@@ -255,7 +254,7 @@ comment on function private.check_plan() is
 
 
 /*
-    What a read may embed. PostgREST makes a request with embedded tables into one statement:
+    The limits of embedding. PostgREST makes a request with embedded tables into one statement:
 
         left join lateral ( select json_agg(…) … )    many rows beneath each row
         left join lateral ( … )                       one row beneath each row
@@ -352,7 +351,7 @@ $$;
 
 
 comment on function private.embedding_of(text) is
-    'What a statement of PostgREST''s embeds: how many tables, how many levels deep, and whether many rows stand beneath one row that others share.';
+    'The embedding in a statement of PostgREST''s: how many tables, how many levels deep, and whether many rows stand beneath one row that others share.';
 comment on function private.refuse_embedding(text) is
     'Refuses a statement of PostgREST''s that embeds too much.';
 
@@ -1275,7 +1274,7 @@ create function private.way_to_write(relation text)
 as $$
     select case relation
         when 'account_events' then 'WhatsApp sends them; they stay as they came.'
-        when 'account_health' then 'The system finds what is wrong; mend its cause.'
+        when 'account_health' then 'The system finds the troubles; mend their cause.'
         when 'account_members' then 'Ask the people who run this service to add a member.'
         when 'accounts' then 'Ask the people who run this service to open or close an account.'
         when 'contact_identities' then 'Write contacts_v2: identities follow its phone, email and username.'
@@ -1303,7 +1302,7 @@ as $$
         when 'push_subscriptions' then 'Call save_push_subscription or delete_push_subscription.'
         when 'read_markers' then 'Call mark_read.'
         when 'rejected_webhooks' then 'WhatsApp delivered them; rapport replay applies them once their cause is removed.'
-        when 'scheduled_messages' then 'What waits is not deleted: set the status to cancelled.'
+        when 'scheduled_messages' then 'Scheduled messages are not deleted: set the status to cancelled.'
         when 'sendable_templates' then 'Write templates at WhatsApp; they are read from there.'
         when 'status_words' then 'The words of faces are fixed.'
         when 'sync_conflicts' then 'Call resolve_sync_conflict.'

@@ -210,7 +210,7 @@ begin
         select c.*
         from public.contacts_v2 c
         where c.id = i.id
-        -- one by one, whatever number of rows the planner expects from the policies
+        -- one by one: from the policies the planner expects a wrong number of rows
         limit 1
     ) v;
 

@@ -130,7 +130,7 @@ begin
         raise sqlstate 'PT422' using
             message = format('%s is true or false.', field.field),
             detail = 'field: ' || field.field,
-            hint = 'Send true, false, or null for what is not known.';
+            hint = 'Send true, false, or null for unknown.';
     elsif field.kind = 'list' then
         cleaned := coalesce(nullif(given, 'null'), '[]');
         if jsonb_typeof(cleaned) <> 'array'
