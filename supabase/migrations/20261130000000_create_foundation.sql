@@ -155,16 +155,17 @@ as $$
 declare
     operation text;
 begin
+    -- replaced, since a table is guarded anew when a rule is added
     if operations @> '{insert,update}' then
         execute format(
-            'create trigger _200_require_rows_before_insert'
+            'create or replace trigger _200_require_rows_before_insert'
             ' before insert on public.%I'
             ' for each statement'
             ' execute function private.tg__require_rows()',
             table_name
         );
         execute format(
-            'create trigger _200_require_rows_insert'
+            'create or replace trigger _200_require_rows_insert'
             ' after insert on public.%I'
             ' for each statement'
             ' execute function private.tg__require_rows()',
@@ -173,7 +174,7 @@ begin
     end if;
     foreach operation in array array_remove(operations, 'insert') loop
         execute format(
-            'create trigger _200_require_rows_%1$s'
+            'create or replace trigger _200_require_rows_%1$s'
             ' after %1$s on public.%2$I'
             ' referencing %3$s table as hit_rows'
             ' for each statement'
