@@ -1,6 +1,6 @@
 """Names in the HTTP API's JSON: camelCase outward, that or snake_case inward.
 
-The database and Python say `booking_id`, and the API says `bookingId`. What is inside `content` is
+The database and Python say `booking_id`, and the API says `bookingId`. The inside of `content` is
 WhatsApp's own JSON and keeps WhatsApp's names.
 """
 

@@ -23,7 +23,7 @@ _TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
 
 
 class KeyKind(StrEnum):
-    """What a key is; `anon` and `service_role` are the two older ones."""
+    """The kind of a key; `anon` and `service_role` are the two older kinds."""
 
     PUBLISHABLE = "publishable"
     SECRET = "secret"  # noqa: S105 - a kind
@@ -44,7 +44,7 @@ class KeyKind(StrEnum):
 
 
 def kind_of(key: str) -> KeyKind:
-    """What a key says that it is; whether it is good, the project alone knows."""
+    """The kind that a key names. Only the project knows whether the key is valid."""
     if key.startswith(PUBLISHABLE):
         return KeyKind.PUBLISHABLE
     if key.startswith(SECRET):

@@ -204,7 +204,7 @@ class StoreError(RapportError):
 
 
 class Conflict(StoreError):
-    """What is stored contradicts the change."""
+    """The stored data contradicts the change."""
 
     http_status = 409
     retryable = False

@@ -1,7 +1,7 @@
 /*
-    What functions of one transaction tell each other. Each of these settings lasts until the
-    transaction ends, or the savepoint in which it was made; what is yes or no is 'on' or 'off'.
-    Afterwards the session has an empty text instead, which private.setting takes for none.
+    The settings by which the functions of one transaction tell each other something. A setting
+    lasts until the transaction ends, or until its savepoint is undone. Yes is 'on' and no is 'off'.
+    Afterwards the session has an empty text in its place, which private.setting takes for none.
 
     setting                     value               set by                        read by
     --------------------------  ------------------  ----------------------------  ----------------------------
@@ -12,12 +12,11 @@
                                                     tg_changes__tell              waiting_broadcasts
     rapport.desk_raised         account's id        the trigger that raises       the same
                                                     the epoch of a desk
-    rapport.from_metakocka      on, off             apply_partners,               what marks contacts to be
-                                                    settle_partner                sent
+    rapport.from_metakocka      on, off             apply_partners,               tg_contacts__mark_dirty
+                                                    settle_partner
     rapport.given               object of columns   guard_given of a guarded      guard_row of the same
                                                     table                         table
-    rapport.held_customer       contact's id        what checks the customer of   the same
-                                                    a row
+    rapport.held_customer       contact's id        tg__own_by_customer           the same
     rapport.hits                number of rows      the triggers of faces and     the same
                                                     my_profile
     rapport.inserting           on, off             tg__require_rows              the same
@@ -28,8 +27,8 @@
                                                     hold_to_request
     rapport.quiet               on, off             apply_partners                publish_changes
     rapport.read_conversation   conversation's id   mark_read                     the same
-    rapport.repeated            messages' ids,      what finds a message that     post_message,
-                                by commas           was sent already              answer_repeated
+    rapport.repeated            messages' ids,      tg_messages__                 post_message,
+                                by commas           leave_out_repeated            answer_repeated
     rapport.rows_counted        number of rows      count_rows                    the same
     rapport.rows_written        number of rows      hold_to_rows                  count_rows,
                                                                                   tg__count_view_rows
@@ -51,4 +50,4 @@ $$;
 
 
 comment on function private.setting(text) is
-    'What this transaction has set; null where it has set nothing.';
+    'The value that this transaction has set; null where it has set none.';

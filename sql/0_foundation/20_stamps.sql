@@ -1,6 +1,6 @@
 /*
-    What every followed row has in common: a version that rises by one with each change, the
-    server's time of that change, and an owner that never changes.
+    The common part of all followed rows: a version that rises by one with each change, the server's
+    time of that change, and an owner that never changes.
 */
 create function private.tg__stamp_change()
     returns trigger
@@ -52,9 +52,50 @@ end
 $$;
 
 
+create function private.require_rows(table_name text, operations text[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    operation text;
+begin
+    -- replaced, since a table is guarded anew when a rule is added
+    if operations @> '{insert,update}' then
+        execute format(
+            'create or replace trigger _200_require_rows_before_insert'
+            ' before insert on public.%I'
+            ' for each statement'
+            ' execute function private.tg__require_rows()',
+            table_name
+        );
+        execute format(
+            'create or replace trigger _200_require_rows_insert'
+            ' after insert on public.%I'
+            ' for each statement'
+            ' execute function private.tg__require_rows()',
+            table_name
+        );
+    end if;
+    foreach operation in array array_remove(operations, 'insert') loop
+        execute format(
+            'create or replace trigger _200_require_rows_%1$s'
+            ' after %1$s on public.%2$I'
+            ' referencing %3$s table as hit_rows'
+            ' for each statement'
+            ' execute function private.tg__require_rows()',
+            operation, table_name, case operation when 'delete' then 'old' else 'new' end
+        );
+    end loop;
+end
+$$;
+
+
 comment on function private.tg__keep_owner() is
     'Refuses a change of a row''s owner columns. The trigger''s condition says which columns these are.';
 comment on function private.tg__stamp_change() is
     'Raises version by 1 and sets updated_at, if the row really changes.';
 comment on function private.tg__require_rows() is
     'Refuses a client''s update or delete that found no row (404): a row that row level security hides is no success. Triggers before and after inserts tell it about upserts.';
+comment on function private.require_rows(text, text[]) is
+    'From now on refuses a client''s update or delete of a table that found no row, among these operations.';

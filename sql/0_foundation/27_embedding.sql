@@ -1,5 +1,5 @@
 /*
-    What a read may embed. PostgREST makes a request with embedded tables into one statement:
+    The limits of embedding. PostgREST makes a request with embedded tables into one statement:
 
         left join lateral ( select json_agg(…) … )    many rows beneath each row
         left join lateral ( … )                       one row beneath each row
@@ -96,6 +96,6 @@ $$;
 
 
 comment on function private.embedding_of(text) is
-    'What a statement of PostgREST''s embeds: how many tables, how many levels deep, and whether many rows stand beneath one row that others share.';
+    'The embedding in a statement of PostgREST''s: how many tables, how many levels deep, and whether many rows stand beneath one row that others share.';
 comment on function private.refuse_embedding(text) is
     'Refuses a statement of PostgREST''s that embeds too much.';

@@ -11,6 +11,8 @@
         _990_guard_row     refuses a noted value that differs from the completed row, and then a
                            row that a policy, a key or a constraint would refuse right after
 
+    An update or a delete that finds no row is refused too (require_rows).
+
     The sentences stand at the rules: a policy is named as a sentence. The comment on a constraint
     has the rule on its first line and the remedy on its second.
 */
@@ -405,6 +407,15 @@ create trigger _990_guard_row
         array_to_string(operations, ' or '),
         array_to_string(operations, ', ')
     );
+    if updated <> '{}' then
+        perform private.require_rows(
+            table_name,
+            operations || case
+                when has_table_privilege('authenticated', relation, 'delete') then '{delete}'
+                else '{}'
+            end::text[]
+        );
+    end if;
 end
 $body$;
 
@@ -420,4 +431,4 @@ comment on function private.upserted_by(text) is
 comment on function private.rules_of_table(regclass) is
     'The rules of a table''s rows, in the order in which users hear of them, each with the condition that breaks it.';
 comment on function private.guard_table(text, text[], text[]) is
-    'Guards a table from now on: users may name every column, but a sentence refuses a value for a column that is not listed here, and a row that breaks a policy, a key or a constraint. Call it after these have been created.';
+    'Guards a table from now on: users may name every column, but a sentence refuses a value for a column that is not listed here, and a row that breaks a policy, a key or a constraint. An update or delete that finds no row is refused too. Call it after the policies, keys and constraints, and after the grant of deletes.';

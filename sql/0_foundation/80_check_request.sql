@@ -13,7 +13,7 @@ create function private.way_to_write(relation text)
 as $$
     select case relation
         when 'account_events' then 'WhatsApp sends them; they stay as they came.'
-        when 'account_health' then 'The system finds what is wrong; mend its cause.'
+        when 'account_health' then 'The system finds the troubles; mend their cause.'
         when 'account_members' then 'Ask the people who run this service to add a member.'
         when 'accounts' then 'Ask the people who run this service to open or close an account.'
         when 'contact_identities' then 'Write contacts_v2: identities follow its phone, email and username.'
@@ -41,7 +41,7 @@ as $$
         when 'push_subscriptions' then 'Call save_push_subscription or delete_push_subscription.'
         when 'read_markers' then 'Call mark_read.'
         when 'rejected_webhooks' then 'WhatsApp delivered them; rapport replay applies them once their cause is removed.'
-        when 'scheduled_messages' then 'What waits is not deleted: set the status to cancelled.'
+        when 'scheduled_messages' then 'Scheduled messages are not deleted: set the status to cancelled.'
         when 'sendable_templates' then 'Write templates at WhatsApp; they are read from there.'
         when 'status_words' then 'The words of faces are fixed.'
         when 'sync_conflicts' then 'Call resolve_sync_conflict.'

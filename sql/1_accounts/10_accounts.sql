@@ -149,11 +149,11 @@ comment on column public.accounts.country is
 comment on column public.accounts.time_zone is
     'The IANA time zone in which the account''s days begin and end. If none is given: that of its country, or UTC. Due dates, expiring points and notices follow it.';
 comment on column public.accounts.language is
-    'The language of what the system writes for people: en or sl. If none is given: sl in Slovenia, or else en.';
+    'The language in which the system writes to people: en or sl. If none is given: sl for an account in Slovenia, and en for others.';
 comment on column public.accounts.assigns_in_turn is
     'Whether a free conversation, when the customer writes, goes to the member at the desk who was given one least recently; see stay_at_desk.';
 comment on column public.accounts.quiet_from is
-    'The time of day, in the account''s time zone, from which nothing that waits is sent: no reminder, and no message that was written to be sent later. Null: there are no quiet hours.';
+    'The time of day, in the account''s time zone, at which the quiet hours begin. During them no reminder and no scheduled message is sent. Null: there are no quiet hours.';
 comment on column public.accounts.quiet_until is
     'The time of day at which the quiet hours end; earlier than quiet_from means on the next day.';
 comment on column public.accounts.created_at is

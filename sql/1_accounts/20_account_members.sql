@@ -90,6 +90,39 @@ $$;
 grant execute on function private.my_admin_account_ids(boolean) to authenticated;
 
 
+create function private.require_member(account_id uuid)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    if account_id is null or account_id not in (select private.my_account_ids()) then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account, or it is not yours to see.',
+            detail = 'field: account_id';
+    end if;
+end
+$$;
+
+
+create function private.require_writable(account_id uuid)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    if account_id is null or account_id not in (select private.my_writable_account_ids()) then
+        raise insufficient_privilege using
+            message = 'You may not write for this account.',
+            detail = 'field: account_id',
+            hint = 'Its owners, admins and agents may.';
+    end if;
+end
+$$;
+
+
 create policy "members can read the members of their accounts"
     on public.account_members
     for select
@@ -114,13 +147,6 @@ create policy "owners and admins can change their accounts"
     with check (id in (select private.my_admin_account_ids()));
 
 
-create trigger _200_require_rows_update
-    after update on public.accounts
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-
 comment on table public.account_members is
     'Who works for an account: owner, admin, agent or viewer.';
 comment on column public.account_members.account_id is
@@ -139,6 +165,10 @@ comment on function private.my_writable_account_ids(boolean) is
     'The accounts whose contacts and conversations the signed-in user may change, as owner, admin or agent.';
 comment on function private.my_admin_account_ids(boolean) is
     'The accounts in which the signed-in user is owner or admin.';
+comment on function private.require_member(uuid) is
+    'Refuses a caller who does not work for an account (404).';
+comment on function private.require_writable(uuid) is
+    'Refuses a caller who may not write for an account: its contacts, its conversations and what follows them.';
 comment on policy "members can read the members of their accounts" on public.account_members is
     'Colleagues see each other; customers and strangers see nobody.';
 comment on policy "members can read their accounts" on public.accounts is

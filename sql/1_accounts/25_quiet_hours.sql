@@ -98,8 +98,8 @@ $$;
 comment on function private.quiet_span(time, time, text, timestamptz) is
     'The quiet hours in which a time lies, from beginning to end; null if it lies in none.';
 comment on function private.quiet_span(uuid, timestamptz) is
-    'The same, of an account.';
+    'The quiet hours of an account in which a time lies; null if it lies in none.';
 comment on function private.after_quiet_hours(time, time, text, timestamptz) is
     'A time, or the end of the quiet hours in which it lies.';
 comment on function private.after_quiet_hours(uuid, timestamptz) is
-    'The same, of an account.';
+    'A time, or the end of the account''s quiet hours in which it lies.';

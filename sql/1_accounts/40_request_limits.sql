@@ -11,7 +11,7 @@
         one of them reads and one writes, and the others wait for these, up to two seconds. So a
           user takes no more of the processors than that, even if a request embeds very much.
 
-    What a request may embed stands in 27_embedding.sql. The gateway of the embedded stack also lets
+    refuse_embedding has the limits of embedding. The gateway of the embedded stack also lets
     a user's requests wait before they cost anything here (functions/rapport/local/supabase/shares.py);
     a hosted project has a gateway of its own. Through it, 16 connections of one user on two busy
     cores raise the 95th percentile of another user's reads by a factor of 1.2 (100 times 1,000
@@ -375,7 +375,7 @@ $$;
 create function private.tg_messages__hold_to_request()
     returns trigger
     language plpgsql
-    -- definer: limits are looked up whatever the caller may see
+    -- definer: the caller may not read the limits of accounts
     security definer
     set search_path = ''
 as $$

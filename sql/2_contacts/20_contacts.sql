@@ -109,7 +109,7 @@ create table public.contacts (
         on delete cascade,
     constraint contacts_merged_into_check
         check (merged_into is null or deleted_at is not null),
-    -- what is deleted is blanked in the same update: nothing is left but these columns
+    -- a deletion blanks the contents in the same update: nothing is left but these columns
     constraint contacts_deleted_check
         check (
             deleted_at is null

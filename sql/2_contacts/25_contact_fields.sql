@@ -1,9 +1,9 @@
 /*
-    The fields of a contact: which kind each is, how much it takes, which faces show and write
-    it, and what it is called at the ERP. Faces, checks, merging and the sync read them here.
+    The fields of a contact: the kind and the length of each, the faces that show and write it,
+    and its name at the ERP. Faces, checks, merging and the sync read this list.
 
-    A row is written whole: whoever changes a contact locks it, changes some fields of the row
-    and hands it to private.write_contacts.
+    A row is written whole: a function that changes a contact locks it, changes some fields of the
+    row and passes the row to private.write_contacts.
 */
 create table private.contact_fields (
     place           integer generated always as identity primary key,
@@ -18,11 +18,11 @@ create table private.contact_fields (
     -- as in status_words: contacts_page, live_chat, erp
     shown_by        text[] not null,
     written_by      text[] not null,
-    -- what a partner's record calls it, and how many characters it takes there; null where
+    -- its name in a partner's record, and the most characters that it takes there; null where
     -- partners have no such field
     partner_field   text,
     partner_longest integer,
-    -- what a contact has that has none
+    -- the value of an unknown or empty field
     blank           jsonb not null generated always as (
                         case kind
                             when 'tags' then '[]'::jsonb
@@ -190,8 +190,8 @@ $$;
 
 
 /*
-    An update names its columns, and must name a new one as well: it is made from the table,
-    once, and again by whoever alters that.
+    An update names its columns, so it must name a new column as well. The function that updates is
+    made from the table's columns. Make it again after altering the table.
 */
 create function private.make_contact_writer()
     returns void
@@ -205,7 +205,7 @@ declare
         where a.attrelid = 'public.contacts'::regclass
           and a.attnum > 0
           and not a.attisdropped
-          -- whose the row is stays, and the rest is the stamp's
+          -- the owner never changes, and a trigger writes the stamps
           and a.attname <> all ('{id,account_id,created_at,updated_at,version}')
         order by a.attnum
     );
@@ -235,17 +235,17 @@ select private.make_contact_writer();
 
 
 comment on table private.contact_fields is
-    'The fields of a contact: kind, length, which faces show and write them, and what they are called at the ERP.';
+    'The fields of a contact: kind, length, the faces that show and write them, and their names at the ERP.';
 comment on policy "nobody reads the list of fields directly" on private.contact_fields is
     'Faces and the sync read it.';
 comment on function private.fields_written_by(text) is
     'The fields of a contact that a face writes.';
 comment on function private.blank_fields() is
-    'Each field of a contact as it is where nothing is known.';
+    'All fields of a contact, each with its value where it is unknown or empty.';
 comment on function private.party_fields() is
     'The fields that contacts share with partners.';
 comment on function private.unshared_columns() is
-    'The columns of contacts that are no fields of partners.';
+    'The columns of contacts that partners do not have.';
 comment on function private.new_contact(uuid, uuid, jsonb) is
     'The row of a new contact that has these fields.';
 comment on function private.blank_contact(public.contacts, uuid) is

@@ -9,11 +9,11 @@ create function private.wants_reminders(preferences jsonb)
     set search_path = ''
 as $$
 begin
-    -- every other value there is a no
+    -- any other value counts as no
     return coalesce(preferences -> 'wants_reminders', 'true') in ('true', 'null');
 end
 $$;
 
 
 comment on function private.wants_reminders(jsonb) is
-    'Whether a customer with these preferences wants reminders: unless wants_reminders in them says otherwise.';
+    'Whether a customer with these preferences wants reminders. The answer is no only if wants_reminders is there and is neither true nor null.';

@@ -1,6 +1,6 @@
 /*
-    What proves who a person is: one rule for every look-up, by what comes in and for what goes
-    out.
+    The proof of who a person is: one rule for every look-up, of what is received and of what is
+    sent.
 
     A contact is known by its identities (contact_identities) and by nothing else. An identity is
     proved by a message through WhatsApp, by staff, by a file that staff import, or by the partner

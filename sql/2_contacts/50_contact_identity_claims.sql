@@ -108,7 +108,7 @@ begin
            and o.account_id = c.account_id
         where c.id = release_identities.contact_id
           and o.kind = any (kinds)
-          -- a message has come from it: it stays, whatever staff write
+          -- a message has come from it: it stays, even if staff write another value
           and o.wa_id is null
           -- a value of the customer in its place does not end it: only staff do
           and (

@@ -74,7 +74,7 @@ begin
       and k.account_id = delete_contact.account_id
       and k.status <> 'closed';
 
-    -- what was never sent; the conversations are locked, so none comes meanwhile
+    -- messages that were never sent; the conversations are locked, so none comes meanwhile
     perform
     from public.scheduled_messages s
     join public.conversations k

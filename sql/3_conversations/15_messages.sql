@@ -52,7 +52,7 @@ create table public.messages (
     -- that of the conversation
     booking_id          uuid,
     -- 1, 2, 3 … in a conversation, in the order of arrival and without a gap, so that a
-    -- client knows what it has missed; the order to show is that of sent_at
+    -- client knows the missed ones; the order to show is that of sent_at
     seq                 bigint not null,
     sender_type         public.message_sender not null,
     -- the WhatsApp id or user id of a client, the user id of an operator
@@ -61,7 +61,7 @@ create table public.messages (
     -- the provider's name for it: text, image, location …
     type                text not null default 'text',
     message             text not null,
-    -- all that is no plain text, as the provider sent it; null for plain text
+    -- the provider's object for the type; null for plain text
     content             jsonb,
     reply_to            uuid,
     -- with it, an offline client's repeated send stays one message

@@ -79,22 +79,19 @@ end
 $$;
 
 
-create function private.write_read_marker(conversation_id uuid, up_to_seq bigint)
-    returns bigint
+create function private.hold_conversation(conversation_id uuid)
+    returns public.conversations
     language plpgsql
     set search_path = ''
 as $$
 declare
-    reader constant uuid := auth.uid();
-    read_conversation record;
-    former bigint;
-    reached bigint;
+    held public.conversations;
 begin
     -- the lock keeps the conversation with this contact until the marker is written
-    select k.account_id, k.customer_id, k.channel
-    into read_conversation
+    select k.*
+    into held
     from public.conversations k
-    where k.id = write_read_marker.conversation_id
+    where k.id = hold_conversation.conversation_id
       and (
           k.account_id in (select private.my_account_ids())
           or k.customer_id in (select private.my_customer_ids())
@@ -103,8 +100,25 @@ begin
     if not found then
         raise sqlstate 'PT404' using
             message = 'There is no such conversation, or it is not yours to see.',
-            detail = format('conversation: %s', conversation_id);
-    elsif up_to_seq is null or up_to_seq < 0 then
+            detail = format('conversation: %s', hold_conversation.conversation_id);
+    end if;
+    return held;
+end
+$$;
+
+
+create function private.write_read_marker(conversation_id uuid, up_to_seq bigint)
+    returns bigint
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    reader constant uuid := auth.uid();
+    read_conversation constant public.conversations := private.hold_conversation(conversation_id);
+    former bigint;
+    reached bigint;
+begin
+    if up_to_seq is null or up_to_seq < 0 then
         raise sqlstate 'PT422' using
             message = 'up_to_seq must be 0 or more.',
             detail = 'field: up_to_seq',
@@ -236,6 +250,8 @@ comment on policy "readers can read their own markers" on public.read_markers is
     'Users see only their own markers.';
 comment on function private.receipt_messages(uuid, bigint, bigint, text[]) is
     'Sets sent and delivered messages of the other side to read.';
+comment on function private.hold_conversation(uuid) is
+    'A conversation that the caller may read, locked so that it stays with its contact. Unknown: 404.';
 comment on function private.write_read_marker(uuid, bigint) is
     'Moves the caller''s marker forward, never beyond the latest message; returns where it stands.';
 comment on function private.write_read_marker_at_once(uuid, bigint) is

@@ -12,24 +12,10 @@ create function private.move_marker_back(conversation_id uuid)
 as $$
 declare
     reader constant uuid := auth.uid();
-    thread record;
+    thread constant public.conversations := private.hold_conversation(conversation_id);
+    is_staff constant boolean := thread.account_id in (select private.my_account_ids());
     last_seq bigint;
 begin
-    select k.account_id, k.customer_id, k.account_id in (select private.my_account_ids()) as is_staff
-    into thread
-    from public.conversations k
-    where k.id = move_marker_back.conversation_id
-      and (
-          k.account_id in (select private.my_account_ids())
-          or k.customer_id in (select private.my_customer_ids())
-      )
-    for key share;
-    if not found then
-        raise sqlstate 'PT404' using
-            message = 'There is no such conversation, or it is not yours to see.',
-            detail = format('conversation: %s', conversation_id);
-    end if;
-
     select m.seq
     into last_seq
     from public.messages m
@@ -37,7 +23,7 @@ begin
       and m.revoked_at is null
       and not m.is_history
       and m.sender_type = any (
-          case when thread.is_staff then array['client'] else array['operator', 'system'] end)
+          case when is_staff then array['client'] else array['operator', 'system'] end)
     order by m.seq desc
     limit 1;
     if not found then
@@ -54,7 +40,7 @@ begin
         move_marker_back.conversation_id, reader, thread.account_id, thread.customer_id, last_seq - 1
     )
     on conflict on constraint read_markers_pkey do update
-        -- it only goes back: what is unread already stays so
+        -- it only goes back: unread messages stay unread
         set last_read_seq = least(r.last_read_seq, excluded.last_read_seq),
             read_at = excluded.read_at
     returning r.last_read_seq into last_seq;

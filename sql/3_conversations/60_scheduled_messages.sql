@@ -276,23 +276,6 @@ create trigger _100_stamp_change
     execute function private.tg__stamp_change();
 
 
-create trigger _200_require_rows_before_insert
-    before insert on public.scheduled_messages
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.scheduled_messages
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.scheduled_messages
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-
 create function private.tg_scheduled_messages__ring()
     returns trigger
     language plpgsql

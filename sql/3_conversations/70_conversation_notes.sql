@@ -1,10 +1,10 @@
 /*
-    What staff write to each other about a conversation, and what happened to it at the desk.
-    Notes are no messages: they are numbered apart, so a customer's numbering shows no gap, and
-    nothing sends them. Only members read them, and only the account's topic hears them.
+    The notes of staff about a conversation, and its events at the desk. A note is not a message: it
+    is never sent, and it has a number of its own, so the customer's numbering has no gap. Only
+    members read notes, and only the account's topic tells them.
 
-    An event (taken, handed over, labelled, snoozed) is a line in the account's language, with its
-    facts beside it for clients that write a text of their own.
+    An event (taken, handed over, labelled, snoozed) is a line in the account's language. Its facts
+    stand beside it, for clients that write a text of their own.
 */
 create table public.conversation_notes (
     id              uuid primary key default gen_random_uuid(),
@@ -197,22 +197,6 @@ create trigger _100_stamp_change
     for each row
     execute function private.tg__stamp_change();
 
-create trigger _200_require_rows_before_insert
-    before insert on public.conversation_notes
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.conversation_notes
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.conversation_notes
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
 
 -- The caller holds the conversation's lock, or takes it here.
 create function private.note_event(conversation_id uuid, key text, facts jsonb)
@@ -278,9 +262,9 @@ begin
     perform private.require_writable(found_note.account_id);
     if found_note.kind = 'event' then
         raise sqlstate 'PT422' using
-            message = 'What happened to a conversation stays in its notes.',
+            message = 'The events of a conversation can''t be deleted.',
             detail = 'field: note_id',
-            hint = 'Only notes of people can be deleted.';
+            hint = 'Delete only notes that a person wrote.';
     elsif found_note.author_id is distinct from auth.uid()
         and found_note.account_id not in (select private.my_admin_account_ids())
     then
@@ -316,7 +300,7 @@ grant execute on function public.delete_note(uuid) to authenticated;
 
 
 comment on table public.conversation_notes is
-    'Notes of staff about a conversation, and what happened to it at the desk; no customer reads them. Insert conversation_id, note and mentions; the author may change note and mentions, and delete_note deletes.';
+    'Notes of staff about a conversation, and its events at the desk; no customer reads them. Insert conversation_id, note and mentions; the author may change note and mentions, and delete_note deletes.';
 comment on column public.conversation_notes.id is
     'Identifies the note. A client may choose it, so that a repeated insert is refused (409).';
 comment on column public.conversation_notes.account_id is
@@ -336,7 +320,7 @@ comment on column public.conversation_notes.note is
 comment on column public.conversation_notes.mentions is
     'The user ids of the members whom the note mentions, at most 50.';
 comment on column public.conversation_notes.event is
-    'What happened, and with whom, until when or with which label, for clients that write a text of their own; null for a note.'
+    'The facts of the event (the assignee, the label, the end of the snooze), for clients that write a text of their own; null for a note.'
     ' Type: {event: text, assignee_id?: uuid, assignee_name?: text, former_assignee_id?: uuid, label_id?: uuid, label?: text, snoozed_until?: timestamptz, time?: text} | null';
 comment on column public.conversation_notes.created_at is
     'When it was written (server time, UTC).';
@@ -360,7 +344,7 @@ comment on policy "members can read notes" on public.conversation_notes is
 comment on policy "owners, admins and agents can write notes" on public.conversation_notes is
     'Under their own name.';
 comment on policy "authors can change their notes" on public.conversation_notes is
-    'What somebody else wrote, or the system noted, stays as it is.';
+    'Notes of others, and events, stay as they are.';
 comment on function private.lock_desk(uuid) is
     'Locks a conversation that the caller may write, and returns its account. Unknown: 404. A viewer is refused.';
 comment on function private.next_note_seq(uuid) is
@@ -370,7 +354,7 @@ comment on function private.member_name(uuid, uuid) is
 comment on function private.tg_conversation_notes__complete() is
     'Completes a note that a user writes: account, number and author. Refuses a mention of a stranger.';
 comment on function private.note_event(uuid, text, jsonb) is
-    'Notes what happened to a conversation, in the account''s language.';
+    'Notes an event of a conversation, in the account''s language.';
 comment on function private.delete_note(uuid) is
     'Blanks a note of the caller''s, or for an owner or admin, anybody''s.';
 comment on function public.delete_note(uuid) is

@@ -1,7 +1,7 @@
 /*
-    Who answers a conversation. Its state at the desk is a row of its own, not columns of
-    conversations: a customer reads its conversation, and must not hear who has it or that it
-    waits. There is no row until somebody takes, labels or snoozes the conversation.
+    The member who answers a conversation. The state at the desk is a row of its own, not columns of
+    conversations: a customer reads its conversation, and must not learn who has it or that it
+    waits. There is no row until a conversation is assigned or snoozed.
 */
 create table public.desk_states (
     -- the conversation's id

@@ -62,28 +62,6 @@ create trigger _100_stamp_change
     for each row
     execute function private.tg__stamp_change();
 
-create trigger _200_require_rows_before_insert
-    before insert on public.labels
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.labels
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.labels
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_delete
-    after delete on public.labels
-    referencing old table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
 
 create table public.conversation_labels (
     id              uuid primary key default gen_random_uuid(),
@@ -223,7 +201,7 @@ comment on column public.labels.id is
 comment on column public.labels.account_id is
     'The account whose label it is.';
 comment on column public.labels.name is
-    'What people read; 1 to 64 characters, once in an account.';
+    'The text that people read, 1 to 64 characters, unique in the account.';
 comment on column public.labels.colour is
     'The colour in which it is shown: # and six hexadecimal digits in lower case.';
 comment on column public.labels.created_at is

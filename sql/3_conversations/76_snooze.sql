@@ -1,6 +1,7 @@
 /*
-    A snoozed conversation waits until a time, or until the customer writes. The schedule ends what
-    is over, so that clients hear of it; readers meanwhile are told that it is over.
+    A snoozed conversation waits until a time, or until the customer writes. The schedule ends a
+    snooze whose time has come, so that clients hear of its end. Until then the inbox shows it as
+    ended.
 */
 insert into private.sentences (key, language, sentence)
 values

@@ -1,9 +1,9 @@
 /*
-    What a message of the customer does at the desk: it ends a snooze, and where the account wants
-    it, a free conversation goes to the member at the desk whose turn it is.
+    The effect of a customer's message at the desk. It ends a snooze. If the account assigns in
+    turn, a free conversation goes to the member at the desk whose turn it is.
 
-    Who is at the desk is told by the members' clients, once a minute. It is no column of
-    account_members: every policy of every statement reads that table.
+    The client of a member says once a minute that the member is at the desk. The time is no column
+    of account_members, because every policy of every statement reads that table.
 */
 create table private.desk_presence (
     account_id uuid not null,
@@ -26,8 +26,8 @@ create policy "nobody reads who is at the desk directly"
     using (false);
 
 
--- A table of its own: whose turn it is, is decided under its lock, and a client that says that it
--- is there must not stand in the way.
+-- A table of its own: a turn is decided while its row is locked, and a client that says that it is
+-- there must not wait for that lock.
 create table private.desk_turns (
     account_id  uuid not null,
     user_id     uuid not null,
@@ -57,11 +57,7 @@ create function private.stay_at_desk(account_id uuid)
     set search_path = ''
 as $$
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    end if;
+    perform private.require_member(account_id);
     insert into private.desk_presence as p (account_id, user_id)
     values (stay_at_desk.account_id, auth.uid())
     on conflict on constraint desk_presence_pkey do update
@@ -122,7 +118,7 @@ begin
         return chosen;
     end if;
 
-    -- somebody else is being given a conversation at this moment: nobody waits for that
+    -- all turns are locked by others: do not wait for them
     return (
         select p.user_id
         from private.desk_presence p

@@ -67,7 +67,7 @@ left join lateral (
     limit 1
 ) marker
     on true
--- what is staff's alone: its policies hide it from customers
+-- for staff alone: the policies hide it from customers
 left join lateral (
     select o.assignee_id, o.snoozed_until
     from public.desk_states o

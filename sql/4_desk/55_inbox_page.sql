@@ -34,11 +34,8 @@ declare
     begins_at text;
     found_ids uuid[];
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    elsif status not in ('open', 'pending', 'closed') then
+    perform private.require_member(account_id);
+    if status not in ('open', 'pending', 'closed') then
         raise sqlstate 'PT422' using
             message = 'This is not a status of conversations.',
             detail = 'field: status',
@@ -195,11 +192,7 @@ create function private.inbox_counts(account_id uuid)
     set jit = off
 as $$
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    end if;
+    perform private.require_member(account_id);
     return jsonb_build_object(
         'assignees', (
             select coalesce(
@@ -284,11 +277,7 @@ create function private.label_counts(account_id uuid)
     set jit = off
 as $$
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    end if;
+    perform private.require_member(account_id);
     return jsonb_build_object('labels', (
         select coalesce(
             jsonb_agg(

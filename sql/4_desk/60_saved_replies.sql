@@ -82,28 +82,6 @@ create trigger _100_stamp_change
     for each row
     execute function private.tg__stamp_change();
 
-create trigger _200_require_rows_before_insert
-    before insert on public.saved_replies
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.saved_replies
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.saved_replies
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_delete
-    after delete on public.saved_replies
-    referencing old table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
 
 create function public.saved_replies_beginning(
     account_id uuid,
@@ -200,9 +178,9 @@ comment on column public.saved_replies.id is
 comment on column public.saved_replies.account_id is
     'The account whose reply it is.';
 comment on column public.saved_replies.short_code is
-    'What people type to find it; 1 to 32 small letters, digits, hyphens and underscores, once in an account.';
+    'The code that people type to find it: 1 to 32 small letters, digits, hyphens and underscores, unique in the account.';
 comment on column public.saved_replies.title is
-    'What people read in the list; at most 200 characters.';
+    'The title that people read in the list; at most 200 characters.';
 comment on column public.saved_replies.text is
     'The reply, 1 to 4,096 characters, with variables: {{contact.name}}, {{appointment.time}}, {{appointment.service}}, {{invoice.number}}, {{invoice.amount}}, {{invoice.due_on}}, {{points.total}}, {{agent.name}}, {{account.name}}.';
 comment on column public.saved_replies.created_at is

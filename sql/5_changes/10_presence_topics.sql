@@ -117,7 +117,7 @@ create policy "people can show that they are there and writing"
     for insert
     to authenticated
     with check (
-        -- the topic that the client writes to, whatever the row says
+        -- the topic that the client writes to; the row could name another one
         topic = (select realtime.topic())
         and private.may_send((select realtime.topic()), realtime.messages.extension)
     );

@@ -1,10 +1,10 @@
 /*
-    What a transaction broadcasts leaves together, at its end: only then it is known how many
-    messages a topic gets. Each says so, by `transaction` and `count`; a client that has fewer reads
-    the log, and never shows half of a transaction.
+    The broadcasts of a transaction leave together, at its end: only then the number of messages for
+    each topic is known. Each message has it, as `transaction` and `count`. A client that gets fewer
+    messages reads the log, so it never shows half of a transaction.
 
-    Until then the messages wait in settings, as JSON, one for each statement: a single one would be
-    copied for each. A savepoint that is undone undoes them too.
+    Until then the messages wait as JSON in settings, one setting for each statement: every
+    statement would copy a single setting. If a savepoint is undone, its settings are undone too.
 */
 create type private.broadcast_event as (
     topics  text[],
@@ -58,7 +58,7 @@ declare
     part text := news;
 begin
     if number > most then
-        -- a loop over many rows: who listens reads again
+        -- a loop over many rows: all listeners read again
         select to_jsonb(private.resync_event(
             topics => array_agg(distinct t.topic),
             tables => array_agg(distinct a.name)
@@ -117,7 +117,7 @@ begin
     alone := events -> 0;
     signed := alone -> 'payload' || jsonb_build_object(
         'transaction', pg_current_xact_id()::text, 'count', 1);
-    -- what a later deferred trigger changes is told after this
+    -- changes by a later deferred trigger are told after this
     forgotten := set_config('rapport.logging', 'off', true);
     forgotten := set_config('rapport.broadcasts', '', true);
     if alone is null then
@@ -179,8 +179,8 @@ end
 $$;
 
 
--- Once in a transaction: its first entry sets what the others find. A condition is looked at when a
--- row is written, not at the end.
+-- Once in a transaction: its first entry makes the setting, and the others find it. Postgres tests
+-- the condition when a row is written, not at the end.
 create constraint trigger _900_tell
     after insert on private.changes
     deferrable initially deferred
@@ -197,10 +197,10 @@ comment on type private.broadcast_event is
 comment on function private.resync_event(text[], text[]) is
     'The event by which listeners read these tables again.';
 comment on function private.waiting_broadcasts() is
-    'What the transaction has to tell so far, as a list; null for nothing.';
+    'The messages that the transaction will send, as a list; null for none.';
 comment on function private.keep_to_tell(text) is
     'Keeps the messages of a statement, as JSON objects with commas between them, to be sent at the end of the transaction. Those of more than 250 statements become one resync. Returns how many parts are kept.';
 comment on function private.tell(private.broadcast_event[]) is
     'Keeps messages to be sent at the end of the transaction.';
 comment on function private.tg_changes__tell() is
-    'Sends what the transaction has to tell, with its id and the number of its messages on the topic: {…, transaction, count}. A topic with more than 500, or with a resync, gets one resync. A failure is a warning.';
+    'Sends the messages of the transaction, each with the transaction''s id and the number of its messages on the topic: {…, transaction, count}. A topic with more than 500, or with a resync, gets one resync. A failure is a warning.';

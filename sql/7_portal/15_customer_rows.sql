@@ -1,7 +1,7 @@
 /*
-    What jobs, invoices and points have in common: each belongs to one customer. A writer may name a
-    contact that has been merged since; the row then belongs to the kept contact. A row stays with
-    its customer, except in a merge or the undoing of one.
+    The common part of jobs, invoices and points: each row belongs to one customer. A writer may
+    name a contact that has been merged since; the row then belongs to the kept contact. A row stays
+    with its customer, except in a merge or the undoing of one.
 
     Locks: contacts, jobs, invoices, balances, conversations, messages, each by id.
 */

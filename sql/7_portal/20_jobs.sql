@@ -171,23 +171,6 @@ create trigger _100_stamp_change
     execute function private.tg__stamp_change();
 
 
-create trigger _200_require_rows_before_insert
-    before insert on public.jobs
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.jobs
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.jobs
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-
 comment on table public.jobs is
     'Appointments, which customers book. Insert and update them as in any table. A job is cancelled, never deleted.';
 comment on column public.jobs.id is

@@ -133,23 +133,6 @@ create trigger _100_stamp_change
     execute function private.tg__stamp_change();
 
 
-create trigger _200_require_rows_before_insert
-    before insert on public.invoices
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.invoices
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.invoices
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-
 create function backend.mark_overdue_invoices(batch integer default 500)
     returns integer
     language plpgsql

@@ -1,5 +1,5 @@
 /*
-    What a new line of points causes: a new balance, and lots that are made or used. A writer of
+    The effects of a new line of points: a new balance, and lots that are made or used. A writer of
     lines holds the customer's balance. So two people who redeem at the same time take turns, and
     the second one sees the rest.
 */

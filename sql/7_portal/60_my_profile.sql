@@ -2,10 +2,10 @@
     The part of a contact that its customer sees and edits. A write here changes the contact as a
     write by staff does.
 
-    Nobody has proved what a customer writes (proof). A phone number or an email address written
-    here is shown to staff, but the contact can't be found by it, neither here nor at the ERP.
-    Otherwise a customer who wrote another person's number would get that person's messages. Old
-    identities stay, since the customer has really written from them.
+    Nobody has proved the values that a customer writes (proof). A phone number or an email address
+    written here is shown to staff, but the contact can't be found by it, neither here nor at the
+    ERP. Otherwise a customer who wrote another person's number would get that person's messages.
+    Old identities stay, since the customer has really written from them.
 */
 create function private.portal_account_name(account_id uuid)
     returns text
@@ -131,7 +131,7 @@ begin
           and fields ? f.kind
           and i.match_key
               is distinct from private.match_key(kind => f.kind, value => fields ->> f.kind)
-          -- the other contact may have written what this one is known by
+          -- the other contact may have written a value by which this one is known
           and not exists (
               select
               from public.contacts c
@@ -163,7 +163,7 @@ declare
 begin
     perform set_config('rapport.hits', hits::text, true);
     if hits > 1 then
-        -- A forgotten filter would write to one business what was meant for another.
+        -- A forgotten filter would write a change for one business to another one's profile.
         raise sqlstate 'PT422' using
             message = 'You are a customer of several businesses; this write would change all your profiles.',
             detail = 'field: id',
@@ -258,7 +258,7 @@ comment on function private.portal_account_name(uuid) is
 comment on function private.read_profile(jsonb) is
     'Fields of a profile as fields of a contact. Refuses fields that a customer may not write.';
 comment on function private.suggest_owners(uuid, uuid, jsonb) is
-    'Suggests to staff the other contacts that are known by what a customer has written.';
+    'Suggests to staff the other contacts that are known by the values that a customer has written.';
 comment on function private.withdraw_owners(uuid, uuid, jsonb) is
     'Withdraws open suggestions whose evidence was the customer''s former entry.';
 comment on function private.tg_my_profile__write() is

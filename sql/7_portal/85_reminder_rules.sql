@@ -244,29 +244,6 @@ create trigger _100_stamp_change
     execute function private.tg__stamp_change();
 
 
-create trigger _200_require_rows_before_insert
-    before insert on public.reminder_rules
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.reminder_rules
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.reminder_rules
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_delete
-    after delete on public.reminder_rules
-    referencing old table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-
 /*
     The reminders that were sent or dropped: one row for each rule and occasion, written in the
     transaction that sends. So a reminder is sent at most once.

@@ -207,28 +207,6 @@ create trigger _150_leave_company
     for each row
     execute function private.tg_metakocka_connections__leave_company();
 
-create trigger _200_require_rows_before_insert
-    before insert on public.metakocka_connections
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.metakocka_connections
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.metakocka_connections
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_delete
-    after delete on public.metakocka_connections
-    referencing old table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
 
 comment on table public.metakocka_connections is
     'An account''s connection to its company at Metakocka. The secret key is not here. For owners and admins.';

@@ -147,9 +147,9 @@ comment on column public.sync_runs.user_id is
 comment on column public.sync_runs.direction is
     'to_metakocka, from_metakocka or both.';
 comment on column public.sync_runs.trigger is
-    'What began the run: the schedule, a changed contact (wake), a user, or the command line.';
+    'The cause of the run: the schedule, a changed contact (wake), a user, or the command line.';
 comment on column public.sync_runs.request is
-    'What the user asked for: contacts, partners, or neither for everything.'
+    'The request of the user: some contacts, some partners, or everything if it names neither.'
     ' Type: {contact_ids?: uuid[], metakocka_ids?: text[]}';
 comment on column public.sync_runs.state is
     'queued: waits to begin; running; stopped: its time was over, or Metakocka takes no calls until resumes_at, and the next run continues it; done; failed.';

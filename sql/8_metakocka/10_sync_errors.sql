@@ -79,7 +79,7 @@ comment on column public.sync_errors.operation is
 comment on column public.sync_errors.code is
     'The kind of error, as the code names it.';
 comment on column public.sync_errors.message is
-    'What happened, in a sentence.';
+    'The error, in a sentence.';
 comment on column public.sync_errors.details is
     'More facts about the error. Never a request''s body, since that holds the secret key.';
 comment on column public.sync_errors.attempts is

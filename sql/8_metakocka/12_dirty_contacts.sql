@@ -1,7 +1,7 @@
 /*
-    Contacts that differ from what Metakocka has: a row is a job. Each statement on contacts marks
-    its changes and rings. A mark has a number. After sending a contact a worker removes the mark
-    that it saw, but not a mark that came meanwhile.
+    Contacts that differ from their partners at Metakocka: a row is a job. Each statement on
+    contacts marks its changes and rings. A mark has a number. After sending a contact a worker
+    removes the mark that it saw, but not a mark that came meanwhile.
 */
 create sequence private.metakocka_dirty_seq;
 

@@ -105,4 +105,4 @@ comment on function private.number_tail(text) is
 comment on index public.contacts_gsm_tail_idx is
     'Finds the contacts that may own a partner''s mobile number.';
 comment on index public.contacts_tax_key_idx is
-    'Whom a partner''s tax number may be.';
+    'Finds the contacts that may own a partner''s tax number.';

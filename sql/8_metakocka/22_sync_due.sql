@@ -163,7 +163,7 @@ grant execute on function backend.next_lease_end() to service_role;
 
 
 comment on function backend.sync_at_work(uuid) is
-    'What a connected account''s next run waits for: {run_id, lease_until, ends_by, paused_until, pause_reason, now, request_wait}. The first three are null without a running run, the next two without a pause. request_wait is in seconds.';
+    'Why a connected account''s next run waits: {run_id, lease_until, ends_by, paused_until, pause_reason, now, request_wait}. The first three are null without a running run, the next two without a pause. request_wait is in seconds.';
 comment on function backend.next_lease_end() is
     'The seconds until the first lease of a run ends, unless it is extended; null where no worker is running.';
 comment on function backend.metakocka_connection(text) is

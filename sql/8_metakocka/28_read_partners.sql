@@ -1,6 +1,6 @@
 /*
-    What the sync must know before it merges partners: each partner's contact and agreed state, or
-    the contacts that a new partner may be.
+    The facts that the sync needs before it merges partners: each partner's contact and agreed
+    state, or the contacts that a new partner may be.
 */
 create function private.partner_candidates(
     account_id uuid,

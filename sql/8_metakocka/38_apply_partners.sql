@@ -168,7 +168,7 @@ begin
     perform set_config('rapport.from_metakocka', 'on', true);
     if quiet and run_id is not null then
         perform set_config('rapport.quiet', 'on', true);
-        -- before the first write: whoever ends the run tells everybody to read again
+        -- before the first write: the worker that ends the run tells clients to read again
         update public.sync_runs r
         set quiet = true
         where r.id = run_id

@@ -1,6 +1,6 @@
 /*
-    What owners and admins may ask of the sync. They can't see that other accounts' contacts exist,
-    and a forbidden request is refused before anything is looked up.
+    The requests of owners and admins to the sync. They can't see that other accounts' contacts
+    exist, and a forbidden request is refused before anything is looked up.
 */
 create function private.sync_account(account_id uuid, contact_ids uuid[])
     returns uuid

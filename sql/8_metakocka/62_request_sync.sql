@@ -73,7 +73,7 @@ begin
             detail = 'field: contact_ids';
     end if;
 
-    -- the sync still sends what the partners lack
+    -- the sync still sends the values that the partners lack
     if direction <> 'from_metakocka' and not asked_for ? 'metakocka_ids' then
         marked := array(
             select c.id

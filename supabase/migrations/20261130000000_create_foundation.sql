@@ -39,9 +39,9 @@ alter default privileges for role postgres
 
 
 /*
-    What functions of one transaction tell each other. Each of these settings lasts until the
-    transaction ends, or the savepoint in which it was made; what is yes or no is 'on' or 'off'.
-    Afterwards the session has an empty text instead, which private.setting takes for none.
+    The settings by which the functions of one transaction tell each other something. A setting
+    lasts until the transaction ends, or until its savepoint is undone. Yes is 'on' and no is 'off'.
+    Afterwards the session has an empty text in its place, which private.setting takes for none.
 
     setting                     value               set by                        read by
     --------------------------  ------------------  ----------------------------  ----------------------------
@@ -52,12 +52,11 @@ alter default privileges for role postgres
                                                     tg_changes__tell              waiting_broadcasts
     rapport.desk_raised         account's id        the trigger that raises       the same
                                                     the epoch of a desk
-    rapport.from_metakocka      on, off             apply_partners,               what marks contacts to be
-                                                    settle_partner                sent
+    rapport.from_metakocka      on, off             apply_partners,               tg_contacts__mark_dirty
+                                                    settle_partner
     rapport.given               object of columns   guard_given of a guarded      guard_row of the same
                                                     table                         table
-    rapport.held_customer       contact's id        what checks the customer of   the same
-                                                    a row
+    rapport.held_customer       contact's id        tg__own_by_customer           the same
     rapport.hits                number of rows      the triggers of faces and     the same
                                                     my_profile
     rapport.inserting           on, off             tg__require_rows              the same
@@ -68,8 +67,8 @@ alter default privileges for role postgres
                                                     hold_to_request
     rapport.quiet               on, off             apply_partners                publish_changes
     rapport.read_conversation   conversation's id   mark_read                     the same
-    rapport.repeated            messages' ids,      what finds a message that     post_message,
-                                by commas           was sent already              answer_repeated
+    rapport.repeated            messages' ids,      tg_messages__                 post_message,
+                                by commas           leave_out_repeated            answer_repeated
     rapport.rows_counted        number of rows      count_rows                    the same
     rapport.rows_written        number of rows      hold_to_rows                  count_rows,
                                                                                   tg__count_view_rows
@@ -91,12 +90,12 @@ $$;
 
 
 comment on function private.setting(text) is
-    'What this transaction has set; null where it has set nothing.';
+    'The value that this transaction has set; null where it has set none.';
 
 
 /*
-    What every followed row has in common: a version that rises by one with each change, the
-    server's time of that change, and an owner that never changes.
+    The common part of all followed rows: a version that rises by one with each change, the server's
+    time of that change, and an owner that never changes.
 */
 create function private.tg__stamp_change()
     returns trigger
@@ -148,12 +147,53 @@ end
 $$;
 
 
+create function private.require_rows(table_name text, operations text[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    operation text;
+begin
+    -- replaced, since a table is guarded anew when a rule is added
+    if operations @> '{insert,update}' then
+        execute format(
+            'create or replace trigger _200_require_rows_before_insert'
+            ' before insert on public.%I'
+            ' for each statement'
+            ' execute function private.tg__require_rows()',
+            table_name
+        );
+        execute format(
+            'create or replace trigger _200_require_rows_insert'
+            ' after insert on public.%I'
+            ' for each statement'
+            ' execute function private.tg__require_rows()',
+            table_name
+        );
+    end if;
+    foreach operation in array array_remove(operations, 'insert') loop
+        execute format(
+            'create or replace trigger _200_require_rows_%1$s'
+            ' after %1$s on public.%2$I'
+            ' referencing %3$s table as hit_rows'
+            ' for each statement'
+            ' execute function private.tg__require_rows()',
+            operation, table_name, case operation when 'delete' then 'old' else 'new' end
+        );
+    end loop;
+end
+$$;
+
+
 comment on function private.tg__keep_owner() is
     'Refuses a change of a row''s owner columns. The trigger''s condition says which columns these are.';
 comment on function private.tg__stamp_change() is
     'Raises version by 1 and sets updated_at, if the row really changes.';
 comment on function private.tg__require_rows() is
     'Refuses a client''s update or delete that found no row (404): a row that row level security hides is no success. Triggers before and after inserts tell it about upserts.';
+comment on function private.require_rows(text, text[]) is
+    'From now on refuses a client''s update or delete of a table that found no row, among these operations.';
 
 
 /*
@@ -215,7 +255,7 @@ comment on function private.check_plan() is
 
 
 /*
-    What a read may embed. PostgREST makes a request with embedded tables into one statement:
+    The limits of embedding. PostgREST makes a request with embedded tables into one statement:
 
         left join lateral ( select json_agg(…) … )    many rows beneath each row
         left join lateral ( … )                       one row beneath each row
@@ -312,7 +352,7 @@ $$;
 
 
 comment on function private.embedding_of(text) is
-    'What a statement of PostgREST''s embeds: how many tables, how many levels deep, and whether many rows stand beneath one row that others share.';
+    'The embedding in a statement of PostgREST''s: how many tables, how many levels deep, and whether many rows stand beneath one row that others share.';
 comment on function private.refuse_embedding(text) is
     'Refuses a statement of PostgREST''s that embeds too much.';
 
@@ -558,6 +598,8 @@ comment on function private.follow_table(text, text[], text[], text, text, text)
         …                  the table's other triggers complete the row
         _990_guard_row     refuses a noted value that differs from the completed row, and then a
                            row that a policy, a key or a constraint would refuse right after
+
+    An update or a delete that finds no row is refused too (require_rows).
 
     The sentences stand at the rules: a policy is named as a sentence. The comment on a constraint
     has the rule on its first line and the remedy on its second.
@@ -953,6 +995,15 @@ create trigger _990_guard_row
         array_to_string(operations, ' or '),
         array_to_string(operations, ', ')
     );
+    if updated <> '{}' then
+        perform private.require_rows(
+            table_name,
+            operations || case
+                when has_table_privilege('authenticated', relation, 'delete') then '{delete}'
+                else '{}'
+            end::text[]
+        );
+    end if;
 end
 $body$;
 
@@ -968,7 +1019,7 @@ comment on function private.upserted_by(text) is
 comment on function private.rules_of_table(regclass) is
     'The rules of a table''s rows, in the order in which users hear of them, each with the condition that breaks it.';
 comment on function private.guard_table(text, text[], text[]) is
-    'Guards a table from now on: users may name every column, but a sentence refuses a value for a column that is not listed here, and a row that breaks a policy, a key or a constraint. Call it after these have been created.';
+    'Guards a table from now on: users may name every column, but a sentence refuses a value for a column that is not listed here, and a row that breaks a policy, a key or a constraint. An update or delete that finds no row is refused too. Call it after the policies, keys and constraints, and after the grant of deletes.';
 
 
 /*
@@ -1224,7 +1275,7 @@ create function private.way_to_write(relation text)
 as $$
     select case relation
         when 'account_events' then 'WhatsApp sends them; they stay as they came.'
-        when 'account_health' then 'The system finds what is wrong; mend its cause.'
+        when 'account_health' then 'The system finds the troubles; mend their cause.'
         when 'account_members' then 'Ask the people who run this service to add a member.'
         when 'accounts' then 'Ask the people who run this service to open or close an account.'
         when 'contact_identities' then 'Write contacts_v2: identities follow its phone, email and username.'
@@ -1252,7 +1303,7 @@ as $$
         when 'push_subscriptions' then 'Call save_push_subscription or delete_push_subscription.'
         when 'read_markers' then 'Call mark_read.'
         when 'rejected_webhooks' then 'WhatsApp delivered them; rapport replay applies them once their cause is removed.'
-        when 'scheduled_messages' then 'What waits is not deleted: set the status to cancelled.'
+        when 'scheduled_messages' then 'Scheduled messages are not deleted: set the status to cancelled.'
         when 'sendable_templates' then 'Write templates at WhatsApp; they are read from there.'
         when 'status_words' then 'The words of faces are fixed.'
         when 'sync_conflicts' then 'Call resolve_sync_conflict.'

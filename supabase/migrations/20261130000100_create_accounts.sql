@@ -255,11 +255,11 @@ comment on column public.accounts.country is
 comment on column public.accounts.time_zone is
     'The IANA time zone in which the account''s days begin and end. If none is given: that of its country, or UTC. Due dates, expiring points and notices follow it.';
 comment on column public.accounts.language is
-    'The language of what the system writes for people: en or sl. If none is given: sl in Slovenia, or else en.';
+    'The language in which the system writes to people: en or sl. If none is given: sl for an account in Slovenia, and en for others.';
 comment on column public.accounts.assigns_in_turn is
     'Whether a free conversation, when the customer writes, goes to the member at the desk who was given one least recently; see stay_at_desk.';
 comment on column public.accounts.quiet_from is
-    'The time of day, in the account''s time zone, from which nothing that waits is sent: no reminder, and no message that was written to be sent later. Null: there are no quiet hours.';
+    'The time of day, in the account''s time zone, at which the quiet hours begin. During them no reminder and no scheduled message is sent. Null: there are no quiet hours.';
 comment on column public.accounts.quiet_until is
     'The time of day at which the quiet hours end; earlier than quiet_from means on the next day.';
 comment on column public.accounts.created_at is
@@ -480,14 +480,40 @@ $$;
 grant execute on function private.my_admin_account_ids(boolean) to authenticated;
 
 
+create function private.require_member(account_id uuid)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    if account_id is null or account_id not in (select private.my_account_ids()) then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account, or it is not yours to see.',
+            detail = 'field: account_id';
+    end if;
+end
+$$;
+
+
+create function private.require_writable(account_id uuid)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    if account_id is null or account_id not in (select private.my_writable_account_ids()) then
+        raise insufficient_privilege using
+            message = 'You may not write for this account.',
+            detail = 'field: account_id',
+            hint = 'Its owners, admins and agents may.';
+    end if;
+end
+$$;
+
+
 grant select on public.account_members to authenticated;
-
-
-create trigger _200_require_rows_update
-    after update on public.accounts
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
 
 
 comment on table public.account_members is
@@ -508,6 +534,10 @@ comment on function private.my_writable_account_ids(boolean) is
     'The accounts whose contacts and conversations the signed-in user may change, as owner, admin or agent.';
 comment on function private.my_admin_account_ids(boolean) is
     'The accounts in which the signed-in user is owner or admin.';
+comment on function private.require_member(uuid) is
+    'Refuses a caller who does not work for an account (404).';
+comment on function private.require_writable(uuid) is
+    'Refuses a caller who may not write for an account: its contacts, its conversations and what follows them.';
 comment on constraint accounts_external_id_check on public.accounts is
     'An external_id has 1 to 64 letters, digits and hyphens.';
 comment on constraint accounts_name_check on public.accounts is
@@ -623,11 +653,11 @@ $$;
 comment on function private.quiet_span(time, time, text, timestamptz) is
     'The quiet hours in which a time lies, from beginning to end; null if it lies in none.';
 comment on function private.quiet_span(uuid, timestamptz) is
-    'The same, of an account.';
+    'The quiet hours of an account in which a time lies; null if it lies in none.';
 comment on function private.after_quiet_hours(time, time, text, timestamptz) is
     'A time, or the end of the quiet hours in which it lies.';
 comment on function private.after_quiet_hours(uuid, timestamptz) is
-    'The same, of an account.';
+    'A time, or the end of the account''s quiet hours in which it lies.';
 
 
 /*
@@ -710,7 +740,7 @@ comment on column public.whatsapp_channels.stopped_reason is
         one of them reads and one writes, and the others wait for these, up to two seconds. So a
           user takes no more of the processors than that, even if a request embeds very much.
 
-    What a request may embed stands in 27_embedding.sql. The gateway of the embedded stack also lets
+    refuse_embedding has the limits of embedding. The gateway of the embedded stack also lets
     a user's requests wait before they cost anything here (functions/rapport/local/supabase/shares.py);
     a hosted project has a gateway of its own. Through it, 16 connections of one user on two busy
     cores raise the 95th percentile of another user's reads by a factor of 1.2 (100 times 1,000
@@ -1067,7 +1097,7 @@ $$;
 create function private.tg_messages__hold_to_request()
     returns trigger
     language plpgsql
-    -- definer: limits are looked up whatever the caller may see
+    -- definer: the caller may not read the limits of accounts
     security definer
     set search_path = ''
 as $$

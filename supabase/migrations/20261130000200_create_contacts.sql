@@ -207,7 +207,7 @@ create table public.contacts (
         on delete cascade,
     constraint contacts_merged_into_check
         check (merged_into is null or deleted_at is not null),
-    -- what is deleted is blanked in the same update: nothing is left but these columns
+    -- a deletion blanks the contents in the same update: nothing is left but these columns
     constraint contacts_deleted_check
         check (
             deleted_at is null
@@ -355,11 +355,11 @@ select private.follow_table(
 
 
 /*
-    The fields of a contact: which kind each is, how much it takes, which faces show and write
-    it, and what it is called at the ERP. Faces, checks, merging and the sync read them here.
+    The fields of a contact: the kind and the length of each, the faces that show and write it,
+    and its name at the ERP. Faces, checks, merging and the sync read this list.
 
-    A row is written whole: whoever changes a contact locks it, changes some fields of the row
-    and hands it to private.write_contacts.
+    A row is written whole: a function that changes a contact locks it, changes some fields of the
+    row and passes the row to private.write_contacts.
 */
 create table private.contact_fields (
     place           integer generated always as identity primary key,
@@ -374,11 +374,11 @@ create table private.contact_fields (
     -- as in status_words: contacts_page, live_chat, erp
     shown_by        text[] not null,
     written_by      text[] not null,
-    -- what a partner's record calls it, and how many characters it takes there; null where
+    -- its name in a partner's record, and the most characters that it takes there; null where
     -- partners have no such field
     partner_field   text,
     partner_longest integer,
-    -- what a contact has that has none
+    -- the value of an unknown or empty field
     blank           jsonb not null generated always as (
                         case kind
                             when 'tags' then '[]'::jsonb
@@ -539,8 +539,8 @@ $$;
 
 
 /*
-    An update names its columns, and must name a new one as well: it is made from the table,
-    once, and again by whoever alters that.
+    An update names its columns, so it must name a new column as well. The function that updates is
+    made from the table's columns. Make it again after altering the table.
 */
 create function private.make_contact_writer()
     returns void
@@ -554,7 +554,7 @@ declare
         where a.attrelid = 'public.contacts'::regclass
           and a.attnum > 0
           and not a.attisdropped
-          -- whose the row is stays, and the rest is the stamp's
+          -- the owner never changes, and a trigger writes the stamps
           and a.attname <> all ('{id,account_id,created_at,updated_at,version}')
         order by a.attnum
     );
@@ -584,15 +584,15 @@ select private.make_contact_writer();
 
 
 comment on table private.contact_fields is
-    'The fields of a contact: kind, length, which faces show and write them, and what they are called at the ERP.';
+    'The fields of a contact: kind, length, the faces that show and write them, and their names at the ERP.';
 comment on function private.fields_written_by(text) is
     'The fields of a contact that a face writes.';
 comment on function private.blank_fields() is
-    'Each field of a contact as it is where nothing is known.';
+    'All fields of a contact, each with its value where it is unknown or empty.';
 comment on function private.party_fields() is
     'The fields that contacts share with partners.';
 comment on function private.unshared_columns() is
-    'The columns of contacts that are no fields of partners.';
+    'The columns of contacts that partners do not have.';
 comment on function private.new_contact(uuid, uuid, jsonb) is
     'The row of a new contact that has these fields.';
 comment on function private.blank_contact(public.contacts, uuid) is
@@ -701,14 +701,14 @@ create function private.wants_reminders(preferences jsonb)
     set search_path = ''
 as $$
 begin
-    -- every other value there is a no
+    -- any other value counts as no
     return coalesce(preferences -> 'wants_reminders', 'true') in ('true', 'null');
 end
 $$;
 
 
 comment on function private.wants_reminders(jsonb) is
-    'Whether a customer with these preferences wants reminders: unless wants_reminders in them says otherwise.';
+    'Whether a customer with these preferences wants reminders. The answer is no only if wants_reminders is there and is neither true nor null.';
 
 
 /*
@@ -881,8 +881,8 @@ select private.follow_table(
 
 
 /*
-    What proves who a person is: one rule for every look-up, by what comes in and for what goes
-    out.
+    The proof of who a person is: one rule for every look-up, of what is received and of what is
+    sent.
 
     A contact is known by its identities (contact_identities) and by nothing else. An identity is
     proved by a message through WhatsApp, by staff, by a file that staff import, or by the partner
@@ -1265,7 +1265,7 @@ begin
            and o.account_id = c.account_id
         where c.id = release_identities.contact_id
           and o.kind = any (kinds)
-          -- a message has come from it: it stays, whatever staff write
+          -- a message has come from it: it stays, even if staff write another value
           and o.wa_id is null
           -- a value of the customer in its place does not end it: only staff do
           and (
@@ -1434,7 +1434,7 @@ begin
         raise sqlstate 'PT422' using
             message = format('%s is true or false.', field.field),
             detail = 'field: ' || field.field,
-            hint = 'Send true, false, or null for what is not known.';
+            hint = 'Send true, false, or null for unknown.';
     elsif field.kind = 'list' then
         cleaned := coalesce(nullif(given, 'null'), '[]');
         if jsonb_typeof(cleaned) <> 'array'
@@ -1475,25 +1475,6 @@ as $$
 $$;
 
 
-create function private.require_writable(account_id uuid)
-    returns void
-    language plpgsql
-    stable
-    set search_path = ''
-as $$
-begin
-    if account_id is null or account_id not in (select private.my_writable_account_ids()) then
-        raise insufficient_privilege using
-            message = 'You may not write the contacts of this account.',
-            detail = 'field: account_id',
-            hint = 'Its owners, admins and agents may.';
-    end if;
-end
-$$;
-
-
-comment on function private.require_writable(uuid) is
-    'Refuses a caller who may not write the contacts of an account.';
 comment on function private.clean_contact_fields(jsonb) is
     'The fields of a contact without spaces around their values, or a refusal that names the field.';
 comment on function private.clean_field(private.contact_fields, jsonb) is
@@ -1714,7 +1695,7 @@ begin
       and k.account_id = delete_contact.account_id
       and k.status <> 'closed';
 
-    -- what was never sent; the conversations are locked, so none comes meanwhile
+    -- messages that were never sent; the conversations are locked, so none comes meanwhile
     perform
     from public.scheduled_messages s
     join public.conversations k

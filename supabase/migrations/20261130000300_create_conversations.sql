@@ -329,7 +329,7 @@ create table public.messages (
     -- that of the conversation
     booking_id          uuid,
     -- 1, 2, 3 … in a conversation, in the order of arrival and without a gap, so that a
-    -- client knows what it has missed; the order to show is that of sent_at
+    -- client knows the missed ones; the order to show is that of sent_at
     seq                 bigint not null,
     sender_type         public.message_sender not null,
     -- the WhatsApp id or user id of a client, the user id of an operator
@@ -338,7 +338,7 @@ create table public.messages (
     -- the provider's name for it: text, image, location …
     type                text not null default 'text',
     message             text not null,
-    -- all that is no plain text, as the provider sent it; null for plain text
+    -- the provider's object for the type; null for plain text
     content             jsonb,
     reply_to            uuid,
     -- with it, an offline client's repeated send stays one message
@@ -676,22 +676,19 @@ end
 $$;
 
 
-create function private.write_read_marker(conversation_id uuid, up_to_seq bigint)
-    returns bigint
+create function private.hold_conversation(conversation_id uuid)
+    returns public.conversations
     language plpgsql
     set search_path = ''
 as $$
 declare
-    reader constant uuid := auth.uid();
-    read_conversation record;
-    former bigint;
-    reached bigint;
+    held public.conversations;
 begin
     -- the lock keeps the conversation with this contact until the marker is written
-    select k.account_id, k.customer_id, k.channel
-    into read_conversation
+    select k.*
+    into held
     from public.conversations k
-    where k.id = write_read_marker.conversation_id
+    where k.id = hold_conversation.conversation_id
       and (
           k.account_id in (select private.my_account_ids())
           or k.customer_id in (select private.my_customer_ids())
@@ -700,8 +697,25 @@ begin
     if not found then
         raise sqlstate 'PT404' using
             message = 'There is no such conversation, or it is not yours to see.',
-            detail = format('conversation: %s', conversation_id);
-    elsif up_to_seq is null or up_to_seq < 0 then
+            detail = format('conversation: %s', hold_conversation.conversation_id);
+    end if;
+    return held;
+end
+$$;
+
+
+create function private.write_read_marker(conversation_id uuid, up_to_seq bigint)
+    returns bigint
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    reader constant uuid := auth.uid();
+    read_conversation constant public.conversations := private.hold_conversation(conversation_id);
+    former bigint;
+    reached bigint;
+begin
+    if up_to_seq is null or up_to_seq < 0 then
         raise sqlstate 'PT422' using
             message = 'up_to_seq must be 0 or more.',
             detail = 'field: up_to_seq',
@@ -831,6 +845,8 @@ comment on column public.read_markers.read_at is
     'When the marker last moved (server time, UTC).';
 comment on function private.receipt_messages(uuid, bigint, bigint, text[]) is
     'Sets sent and delivered messages of the other side to read.';
+comment on function private.hold_conversation(uuid) is
+    'A conversation that the caller may read, locked so that it stays with its contact. Unknown: 404.';
 comment on function private.write_read_marker(uuid, bigint) is
     'Moves the caller''s marker forward, never beyond the latest message; returns where it stands.';
 comment on function private.write_read_marker_at_once(uuid, bigint) is
@@ -855,24 +871,10 @@ create function private.move_marker_back(conversation_id uuid)
 as $$
 declare
     reader constant uuid := auth.uid();
-    thread record;
+    thread constant public.conversations := private.hold_conversation(conversation_id);
+    is_staff constant boolean := thread.account_id in (select private.my_account_ids());
     last_seq bigint;
 begin
-    select k.account_id, k.customer_id, k.account_id in (select private.my_account_ids()) as is_staff
-    into thread
-    from public.conversations k
-    where k.id = move_marker_back.conversation_id
-      and (
-          k.account_id in (select private.my_account_ids())
-          or k.customer_id in (select private.my_customer_ids())
-      )
-    for key share;
-    if not found then
-        raise sqlstate 'PT404' using
-            message = 'There is no such conversation, or it is not yours to see.',
-            detail = format('conversation: %s', conversation_id);
-    end if;
-
     select m.seq
     into last_seq
     from public.messages m
@@ -880,7 +882,7 @@ begin
       and m.revoked_at is null
       and not m.is_history
       and m.sender_type = any (
-          case when thread.is_staff then array['client'] else array['operator', 'system'] end)
+          case when is_staff then array['client'] else array['operator', 'system'] end)
     order by m.seq desc
     limit 1;
     if not found then
@@ -897,7 +899,7 @@ begin
         move_marker_back.conversation_id, reader, thread.account_id, thread.customer_id, last_seq - 1
     )
     on conflict on constraint read_markers_pkey do update
-        -- it only goes back: what is unread already stays so
+        -- it only goes back: unread messages stay unread
         set last_read_seq = least(r.last_read_seq, excluded.last_read_seq),
             read_at = excluded.read_at
     returning r.last_read_seq into last_seq;
@@ -2140,23 +2142,6 @@ create trigger _100_stamp_change
     execute function private.tg__stamp_change();
 
 
-create trigger _200_require_rows_before_insert
-    before insert on public.scheduled_messages
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.scheduled_messages
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.scheduled_messages
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-
 create function private.tg_scheduled_messages__ring()
     returns trigger
     language plpgsql
@@ -2406,12 +2391,12 @@ select private.limit_writes('scheduled_messages', '{insert,update}');
 
 
 /*
-    What staff write to each other about a conversation, and what happened to it at the desk.
-    Notes are no messages: they are numbered apart, so a customer's numbering shows no gap, and
-    nothing sends them. Only members read them, and only the account's topic hears them.
+    The notes of staff about a conversation, and its events at the desk. A note is not a message: it
+    is never sent, and it has a number of its own, so the customer's numbering has no gap. Only
+    members read notes, and only the account's topic tells them.
 
-    An event (taken, handed over, labelled, snoozed) is a line in the account's language, with its
-    facts beside it for clients that write a text of their own.
+    An event (taken, handed over, labelled, snoozed) is a line in the account's language. Its facts
+    stand beside it, for clients that write a text of their own.
 */
 create table public.conversation_notes (
     id              uuid primary key default gen_random_uuid(),
@@ -2573,22 +2558,6 @@ create trigger _100_stamp_change
     for each row
     execute function private.tg__stamp_change();
 
-create trigger _200_require_rows_before_insert
-    before insert on public.conversation_notes
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.conversation_notes
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.conversation_notes
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
 
 -- The caller holds the conversation's lock, or takes it here.
 create function private.note_event(conversation_id uuid, key text, facts jsonb)
@@ -2654,9 +2623,9 @@ begin
     perform private.require_writable(found_note.account_id);
     if found_note.kind = 'event' then
         raise sqlstate 'PT422' using
-            message = 'What happened to a conversation stays in its notes.',
+            message = 'The events of a conversation can''t be deleted.',
             detail = 'field: note_id',
-            hint = 'Only notes of people can be deleted.';
+            hint = 'Delete only notes that a person wrote.';
     elsif found_note.author_id is distinct from auth.uid()
         and found_note.account_id not in (select private.my_admin_account_ids())
     then
@@ -2692,7 +2661,7 @@ grant execute on function public.delete_note(uuid) to authenticated;
 
 
 comment on table public.conversation_notes is
-    'Notes of staff about a conversation, and what happened to it at the desk; no customer reads them. Insert conversation_id, note and mentions; the author may change note and mentions, and delete_note deletes.';
+    'Notes of staff about a conversation, and its events at the desk; no customer reads them. Insert conversation_id, note and mentions; the author may change note and mentions, and delete_note deletes.';
 comment on column public.conversation_notes.id is
     'Identifies the note. A client may choose it, so that a repeated insert is refused (409).';
 comment on column public.conversation_notes.account_id is
@@ -2712,7 +2681,7 @@ comment on column public.conversation_notes.note is
 comment on column public.conversation_notes.mentions is
     'The user ids of the members whom the note mentions, at most 50.';
 comment on column public.conversation_notes.event is
-    'What happened, and with whom, until when or with which label, for clients that write a text of their own; null for a note.'
+    'The facts of the event (the assignee, the label, the end of the snooze), for clients that write a text of their own; null for a note.'
     ' Type: {event: text, assignee_id?: uuid, assignee_name?: text, former_assignee_id?: uuid, label_id?: uuid, label?: text, snoozed_until?: timestamptz, time?: text} | null';
 comment on column public.conversation_notes.created_at is
     'When it was written (server time, UTC).';
@@ -2740,7 +2709,7 @@ comment on function private.member_name(uuid, uuid) is
 comment on function private.tg_conversation_notes__complete() is
     'Completes a note that a user writes: account, number and author. Refuses a mention of a stranger.';
 comment on function private.note_event(uuid, text, jsonb) is
-    'Notes what happened to a conversation, in the account''s language.';
+    'Notes an event of a conversation, in the account''s language.';
 comment on function private.delete_note(uuid) is
     'Blanks a note of the caller''s, or for an owner or admin, anybody''s.';
 comment on function public.delete_note(uuid) is
@@ -2759,9 +2728,9 @@ select private.limit_writes('conversation_notes', '{insert,update}');
 
 
 /*
-    Who answers a conversation. Its state at the desk is a row of its own, not columns of
-    conversations: a customer reads its conversation, and must not hear who has it or that it
-    waits. There is no row until somebody takes, labels or snoozes the conversation.
+    The member who answers a conversation. The state at the desk is a row of its own, not columns of
+    conversations: a customer reads its conversation, and must not learn who has it or that it
+    waits. There is no row until a conversation is assigned or snoozed.
 */
 create table public.desk_states (
     -- the conversation's id
@@ -3092,28 +3061,6 @@ create trigger _100_stamp_change
     for each row
     execute function private.tg__stamp_change();
 
-create trigger _200_require_rows_before_insert
-    before insert on public.labels
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.labels
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.labels
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_delete
-    after delete on public.labels
-    referencing old table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
 
 create table public.conversation_labels (
     id              uuid primary key default gen_random_uuid(),
@@ -3246,7 +3193,7 @@ comment on column public.labels.id is
 comment on column public.labels.account_id is
     'The account whose label it is.';
 comment on column public.labels.name is
-    'What people read; 1 to 64 characters, once in an account.';
+    'The text that people read, 1 to 64 characters, unique in the account.';
 comment on column public.labels.colour is
     'The colour in which it is shown: # and six hexadecimal digits in lower case.';
 comment on column public.labels.created_at is
@@ -3303,8 +3250,9 @@ select private.follow_table(
 
 
 /*
-    A snoozed conversation waits until a time, or until the customer writes. The schedule ends what
-    is over, so that clients hear of it; readers meanwhile are told that it is over.
+    A snoozed conversation waits until a time, or until the customer writes. The schedule ends a
+    snooze whose time has come, so that clients hear of its end. Until then the inbox shows it as
+    ended.
 */
 insert into private.sentences (key, language, sentence)
 values
@@ -3443,11 +3391,11 @@ comment on function backend.end_snoozes(integer) is
 
 
 /*
-    What a message of the customer does at the desk: it ends a snooze, and where the account wants
-    it, a free conversation goes to the member at the desk whose turn it is.
+    The effect of a customer's message at the desk. It ends a snooze. If the account assigns in
+    turn, a free conversation goes to the member at the desk whose turn it is.
 
-    Who is at the desk is told by the members' clients, once a minute. It is no column of
-    account_members: every policy of every statement reads that table.
+    The client of a member says once a minute that the member is at the desk. The time is no column
+    of account_members, because every policy of every statement reads that table.
 */
 create table private.desk_presence (
     account_id uuid not null,
@@ -3463,8 +3411,8 @@ create table private.desk_presence (
 alter table private.desk_presence enable row level security;
 
 
--- A table of its own: whose turn it is, is decided under its lock, and a client that says that it
--- is there must not stand in the way.
+-- A table of its own: a turn is decided while its row is locked, and a client that says that it is
+-- there must not wait for that lock.
 create table private.desk_turns (
     account_id  uuid not null,
     user_id     uuid not null,
@@ -3487,11 +3435,7 @@ create function private.stay_at_desk(account_id uuid)
     set search_path = ''
 as $$
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    end if;
+    perform private.require_member(account_id);
     insert into private.desk_presence as p (account_id, user_id)
     values (stay_at_desk.account_id, auth.uid())
     on conflict on constraint desk_presence_pkey do update
@@ -3552,7 +3496,7 @@ begin
         return chosen;
     end if;
 
-    -- somebody else is being given a conversation at this moment: nobody waits for that
+    -- all turns are locked by others: do not wait for them
     return (
         select p.user_id
         from private.desk_presence p

@@ -2160,8 +2160,8 @@ declare
     found_count integer;
     locked_count integer;
 begin
-    -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever table sizes
-    -- the planner assumes
+    -- lateral with a limit, here and elsewhere: each item is looked up by key, even if the planner
+    -- assumes wrong table sizes
     select
         -- an open thread stays with its customer, even if the number has another owner now
         array_agg(private.placed_whatsapp_item(f.item, c.id, c.customer_id)),
@@ -2278,7 +2278,7 @@ comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) i
 
 /*
     After a number or user id is relinked: moves the contact's phone, and its threads, which go on
-    under the new key. Each notice of a batch moves what the notice before it has left.
+    under the new key. Each notice of a batch moves the threads as the notice before has left them.
 */
 create function private.lock_whatsapp_contacts(
     items private.whatsapp_item[],
@@ -2871,8 +2871,8 @@ create function private.attach_named_messages(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    A status with our own id proves that WhatsApp took the message, whatever the outcome of our
-    call. The messages are locked.
+    A status with our own id proves that WhatsApp took the message, even if our call failed or had
+    no answer. The messages are locked.
 */
 declare
     named record;
@@ -7757,7 +7757,7 @@ begin
     loop
         template_name := event.content ->> 'message_template_name';
         template_language := replace(event.content ->> 'message_template_language', '-', '_');
-        -- an event is kept as it came, whatever it holds
+        -- an event is kept as it came, even with a wrong value
         continue when length(template_name) not between 1 and 512
             or length(template_language) not between 1 and 32
             or num_nulls(template_name, template_language) > 0;
@@ -8237,7 +8237,7 @@ comment on function private.bare_mime_type(text) is
 /*
     The file of a message: WhatsApp's facts about it, and whether we have it. WhatsApp deletes a
     customer's file after 7 days, and then nobody has it. So fetching it is a job of its own: the
-    message is kept whatever happens to the file.
+    message is kept, even if its file is lost.
 */
 create table public.message_media (
     id              uuid primary key default gen_random_uuid(),
@@ -8797,7 +8797,7 @@ create function private.media_expires_at(sent_at timestamptz)
     set search_path = ''
 as $$
 begin
-    -- whatever time the message gives, it was sent before it arrived
+    -- a message was sent before it arrived, even if its own time is later
     return least(sent_at, now()) + interval '7 days';
 end
 $$;

@@ -106,9 +106,9 @@ comment on function private.token_hash(text) is
 
 
 /*
-    What jobs, invoices and points have in common: each belongs to one customer. A writer may name a
-    contact that has been merged since; the row then belongs to the kept contact. A row stays with
-    its customer, except in a merge or the undoing of one.
+    The common part of jobs, invoices and points: each row belongs to one customer. A writer may
+    name a contact that has been merged since; the row then belongs to the kept contact. A row stays
+    with its customer, except in a merge or the undoing of one.
 
     Locks: contacts, jobs, invoices, balances, conversations, messages, each by id.
 */
@@ -401,23 +401,6 @@ create trigger _100_stamp_change
     before update on public.jobs
     for each row
     execute function private.tg__stamp_change();
-
-
-create trigger _200_require_rows_before_insert
-    before insert on public.jobs
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.jobs
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.jobs
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
 
 
 comment on table public.jobs is
@@ -776,23 +759,6 @@ create trigger _100_stamp_change
     execute function private.tg__stamp_change();
 
 
-create trigger _200_require_rows_before_insert
-    before insert on public.invoices
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.invoices
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.invoices
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-
 create function backend.mark_overdue_invoices(batch integer default 500)
     returns integer
     language plpgsql
@@ -1017,7 +983,7 @@ select private.limit_writes('loyalty_transactions', '{insert}');
 
 
 /*
-    What a new line of points causes: a new balance, and lots that are made or used. A writer of
+    The effects of a new line of points: a new balance, and lots that are made or used. A writer of
     lines holds the customer's balance. So two people who redeem at the same time take turns, and
     the second one sees the rest.
 */
@@ -1683,10 +1649,10 @@ comment on function private.tg_invoices__tell_chat() is
     The part of a contact that its customer sees and edits. A write here changes the contact as a
     write by staff does.
 
-    Nobody has proved what a customer writes (proof). A phone number or an email address written
-    here is shown to staff, but the contact can't be found by it, neither here nor at the ERP.
-    Otherwise a customer who wrote another person's number would get that person's messages. Old
-    identities stay, since the customer has really written from them.
+    Nobody has proved the values that a customer writes (proof). A phone number or an email address
+    written here is shown to staff, but the contact can't be found by it, neither here nor at the
+    ERP. Otherwise a customer who wrote another person's number would get that person's messages.
+    Old identities stay, since the customer has really written from them.
 */
 create function private.portal_account_name(account_id uuid)
     returns text
@@ -1812,7 +1778,7 @@ begin
           and fields ? f.kind
           and i.match_key
               is distinct from private.match_key(kind => f.kind, value => fields ->> f.kind)
-          -- the other contact may have written what this one is known by
+          -- the other contact may have written a value by which this one is known
           and not exists (
               select
               from public.contacts c
@@ -1844,7 +1810,7 @@ declare
 begin
     perform set_config('rapport.hits', hits::text, true);
     if hits > 1 then
-        -- A forgotten filter would write to one business what was meant for another.
+        -- A forgotten filter would write a change for one business to another one's profile.
         raise sqlstate 'PT422' using
             message = 'You are a customer of several businesses; this write would change all your profiles.',
             detail = 'field: id',
@@ -1939,7 +1905,7 @@ comment on function private.portal_account_name(uuid) is
 comment on function private.read_profile(jsonb) is
     'Fields of a profile as fields of a contact. Refuses fields that a customer may not write.';
 comment on function private.suggest_owners(uuid, uuid, jsonb) is
-    'Suggests to staff the other contacts that are known by what a customer has written.';
+    'Suggests to staff the other contacts that are known by the values that a customer has written.';
 comment on function private.withdraw_owners(uuid, uuid, jsonb) is
     'Withdraws open suggestions whose evidence was the customer''s former entry.';
 comment on function private.tg_my_profile__write() is
@@ -2853,29 +2819,6 @@ create trigger _100_stamp_change
     before update on public.reminder_rules
     for each row
     execute function private.tg__stamp_change();
-
-
-create trigger _200_require_rows_before_insert
-    before insert on public.reminder_rules
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.reminder_rules
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.reminder_rules
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_delete
-    after delete on public.reminder_rules
-    referencing old table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
 
 
 /*

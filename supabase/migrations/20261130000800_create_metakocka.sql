@@ -176,28 +176,6 @@ create trigger _150_leave_company
     for each row
     execute function private.tg_metakocka_connections__leave_company();
 
-create trigger _200_require_rows_before_insert
-    before insert on public.metakocka_connections
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.metakocka_connections
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.metakocka_connections
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_delete
-    after delete on public.metakocka_connections
-    referencing old table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
 
 comment on table public.metakocka_connections is
     'An account''s connection to its company at Metakocka. The secret key is not here. For owners and admins.';
@@ -730,9 +708,9 @@ comment on column public.sync_runs.user_id is
 comment on column public.sync_runs.direction is
     'to_metakocka, from_metakocka or both.';
 comment on column public.sync_runs.trigger is
-    'What began the run: the schedule, a changed contact (wake), a user, or the command line.';
+    'The cause of the run: the schedule, a changed contact (wake), a user, or the command line.';
 comment on column public.sync_runs.request is
-    'What the user asked for: contacts, partners, or neither for everything.'
+    'The request of the user: some contacts, some partners, or everything if it names neither.'
     ' Type: {contact_ids?: uuid[], metakocka_ids?: text[]}';
 comment on column public.sync_runs.state is
     'queued: waits to begin; running; stopped: its time was over, or Metakocka takes no calls until resumes_at, and the next run continues it; done; failed.';
@@ -989,7 +967,7 @@ comment on column public.sync_errors.operation is
 comment on column public.sync_errors.code is
     'The kind of error, as the code names it.';
 comment on column public.sync_errors.message is
-    'What happened, in a sentence.';
+    'The error, in a sentence.';
 comment on column public.sync_errors.details is
     'More facts about the error. Never a request''s body, since that holds the secret key.';
 comment on column public.sync_errors.attempts is
@@ -999,9 +977,9 @@ comment on column public.sync_errors.created_at is
 
 
 /*
-    Contacts that differ from what Metakocka has: a row is a job. Each statement on contacts marks
-    its changes and rings. A mark has a number. After sending a contact a worker removes the mark
-    that it saw, but not a mark that came meanwhile.
+    Contacts that differ from their partners at Metakocka: a row is a job. Each statement on
+    contacts marks its changes and rings. A mark has a number. After sending a contact a worker
+    removes the mark that it saw, but not a mark that came meanwhile.
 */
 create sequence private.metakocka_dirty_seq;
 
@@ -1817,7 +1795,7 @@ comment on function private.number_tail(text) is
 comment on index public.contacts_gsm_tail_idx is
     'Finds the contacts that may own a partner''s mobile number.';
 comment on index public.contacts_tax_key_idx is
-    'Whom a partner''s tax number may be.';
+    'Finds the contacts that may own a partner''s tax number.';
 
 
 /*
@@ -2065,7 +2043,7 @@ grant execute on function backend.next_lease_end() to service_role;
 
 
 comment on function backend.sync_at_work(uuid) is
-    'What a connected account''s next run waits for: {run_id, lease_until, ends_by, paused_until, pause_reason, now, request_wait}. The first three are null without a running run, the next two without a pause. request_wait is in seconds.';
+    'Why a connected account''s next run waits: {run_id, lease_until, ends_by, paused_until, pause_reason, now, request_wait}. The first three are null without a running run, the next two without a pause. request_wait is in seconds.';
 comment on function backend.next_lease_end() is
     'The seconds until the first lease of a run ends, unless it is extended; null where no worker is running.';
 comment on function backend.metakocka_connection(text) is
@@ -2626,8 +2604,8 @@ comment on function backend.finish_sync(uuid, text, text, timestamptz) is
 
 
 /*
-    What the sync must know before it merges partners: each partner's contact and agreed state, or
-    the contacts that a new partner may be.
+    The facts that the sync needs before it merges partners: each partner's contact and agreed
+    state, or the contacts that a new partner may be.
 */
 create function private.partner_candidates(
     account_id uuid,
@@ -3772,7 +3750,7 @@ begin
     perform set_config('rapport.from_metakocka', 'on', true);
     if quiet and run_id is not null then
         perform set_config('rapport.quiet', 'on', true);
-        -- before the first write: whoever ends the run tells everybody to read again
+        -- before the first write: the worker that ends the run tells clients to read again
         update public.sync_runs r
         set quiet = true
         where r.id = run_id
@@ -5150,8 +5128,8 @@ comment on function private.prune_sync(integer, interval) is
 
 
 /*
-    What owners and admins may ask of the sync. They can't see that other accounts' contacts exist,
-    and a forbidden request is refused before anything is looked up.
+    The requests of owners and admins to the sync. They can't see that other accounts' contacts
+    exist, and a forbidden request is refused before anything is looked up.
 */
 create function private.sync_account(account_id uuid, contact_ids uuid[])
     returns uuid
@@ -5346,7 +5324,7 @@ begin
             detail = 'field: contact_ids';
     end if;
 
-    -- the sync still sends what the partners lack
+    -- the sync still sends the values that the partners lack
     if direction <> 'from_metakocka' and not asked_for ? 'metakocka_ids' then
         marked := array(
             select c.id

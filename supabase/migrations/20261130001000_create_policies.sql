@@ -342,7 +342,7 @@ comment on policy "owners, admins and agents can write notes" on public.conversa
 
 
 comment on policy "authors can change their notes" on public.conversation_notes is
-    'What somebody else wrote, or the system noted, stays as it is.';
+    'Notes of others, and events, stay as they are.';
 
 
 create policy "members can read the state of a conversation at the desk"
@@ -551,7 +551,7 @@ create policy "people can show that they are there and writing"
     for insert
     to authenticated
     with check (
-        -- the topic that the client writes to, whatever the row says
+        -- the topic that the client writes to; the row could name another one
         topic = (select realtime.topic())
         and private.may_send((select realtime.topic()), realtime.messages.extension)
     );

@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("content-length", str(len(content)))
         self.end_headers()
-        # whoever has read enough may hang up
+        # a client that has read enough may hang up
         with suppress(ConnectionError):
             self.wfile.write(content[: len(content) // 2] if cut else content)
         self.close_connection = True

@@ -84,7 +84,7 @@ class System:
         )
 
     def put(self, body: str) -> None:
-        """Puts a message on the queue, as whoever may write to it can."""
+        """Puts a message on the queue, as everybody can who may write to it."""
         self.sqs.send_message(QueueUrl=self.stack.queue_url("WebhookQueue"), MessageBody=body)
 
     def waiting(self, queue: str) -> int:

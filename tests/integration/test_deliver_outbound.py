@@ -275,7 +275,7 @@ def test_what_was_sent_is_settled_although_the_database_dies_in_the_middle(
         taken = threading.Event()
 
         def take(body: Body) -> Answer:
-            # from here on whoever settles has to wait
+            # from here on a worker that settles has to wait
             other.execute("select from public.messages where id = %s for update", [posted["id"]])
             taken.set()
             return accepted(body)

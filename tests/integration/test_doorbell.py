@@ -1,4 +1,4 @@
-"""Whoever writes work wakes the worker, after the commit and once: rings as a server hears them."""
+"""A writer of work wakes the worker, after the commit and once: rings as a server hears them."""
 
 from __future__ import annotations
 

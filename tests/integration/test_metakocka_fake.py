@@ -1,4 +1,4 @@
-"""Metakocka's stand-in over HTTP: as our client, and those who make it misbehave, see it."""
+"""Metakocka's stand-in over HTTP: as our client, and the people who make it misbehave, see it."""
 
 from __future__ import annotations
 

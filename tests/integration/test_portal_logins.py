@@ -137,7 +137,7 @@ async def test_a_new_login_claims_its_conversation_and_leaves_it_again(
         business.receive("wamid.3")
         await andrej.wait_for(insert_of("wamid.3", "broadcast"))
         await andrej.wait_for(insert_of("wamid.3", "postgres_changes"))
-        # an answer to something else comes after whatever would have come of the message
+        # an answer to something else comes after every effect that the message would have had
         with pytest.raises(TopicRefusedError):
             await nejc.follow_topic(account)
         async with signed_in(gateway, CUSTOMER) as again:

@@ -1,4 +1,4 @@
-"""postgres_changes, asked by those who may not know: every published table, operation and column.
+"""postgres_changes, asked by strangers: every published table, operation and column.
 
 Realtime tests the filters of a subscription on rows; which of them match must tell nobody more
 than a select would.
@@ -200,7 +200,7 @@ class Scene:
         return await listener.hear("contacts", notes=mark)
 
     def delete_everything(self) -> None:
-        """Deletes every published row but the mark, whatever refers to it."""
+        """Deletes every published row but the mark, even if others refer to it."""
         with self.world.connect("supabase_admin") as admin:
             admin.execute("set session_replication_role = replica")
             for table in sorted({table for table, _ in self.columns()}):

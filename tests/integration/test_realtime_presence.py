@@ -1,4 +1,4 @@
-"""Presence over /realtime/v1: who is there, told to those who may see it, under RLS."""
+"""Presence over /realtime/v1: who is there, told to the users who may see it, under RLS."""
 
 from __future__ import annotations
 

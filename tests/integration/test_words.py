@@ -182,7 +182,7 @@ def test_whatever_is_written_is_taken_or_refused_in_words(stack: Stack, name: st
             # one that only this column makes wrong, and the column alone
             for column, described_column in properties.items():
                 walked += 1
-                # what is wrong with a value is the same whoever writes it
+                # the fault of a value is the same for every writer
                 tried = values_of(described_column) if table in taken else ["x"]
                 tried = tried if name == "olivia" else tried[:1]
                 for value in tried:

@@ -5,7 +5,7 @@
 The CLI applies each file in one transaction. Statements that lock the platform's tables until its
 end stand in a file of their own, so that the locks last for milliseconds: policies, and foreign
 keys to auth.users. On a hosted project supautils locks auth.users, auth.sessions,
-realtime.messages, storage.objects and some others for each policy, whatever its table. Meanwhile
+realtime.messages, storage.objects and some others for each policy, of any table. Meanwhile
 nobody signs in.
 
 Until the first release the migrations are this baseline. From the first tag on each change is a

@@ -97,6 +97,6 @@ CATALOG = {
 def read(database: Database, query: str) -> list[tuple[Any, ...]]:
     """The rows of a query, in an order of their own."""
     with psycopg.connect(database.url("supabase_admin")) as connection:
-        # every name with its schema, whatever the role's own path
+        # every name with its schema, under any path of the role
         connection.execute("set search_path = ''")
         return sorted(connection.execute(query.encode()).fetchall(), key=repr)

@@ -17,7 +17,7 @@ from rapport.local.stack.postgres import Database
 
 Connection = psycopg.Connection[TupleRow]
 
-# tables of a few rows, read in whichever way; and steps that fetch nothing themselves
+# tables of a few rows, read in any way; and steps that fetch nothing themselves
 _SMALL = {"status_words", "account_members"}
 _BESIDE_THE_POINT = {"Memoize", "Materialize", "Subquery Scan", "Result", "Nested Loop", "Limit"}
 

@@ -31,13 +31,21 @@ client goes on reading when a newer database has a new word.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, time
 from typing import Annotated, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
+from pydantic_core import CoreSchema, core_schema
 
-from rapport.client.words import AnyWord
+
+@dataclass(frozen=True)
+class AnyWord:
+    """At run time any text is taken where a `Literal` lists the known words."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> CoreSchema:
+        return core_schema.str_schema()
 
 
 class Record(BaseModel):

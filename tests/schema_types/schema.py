@@ -162,7 +162,7 @@ class Schema:
     def _origins(self, view: int) -> dict[str, tuple[int, str]]:
         """The table and column that each column of a view shows as it is."""
         ((definition,),) = self._connection.execute("select pg_get_viewdef(%s::oid)", [view])
-        # Postgres says of each column of an answer of which table's it is
+        # Postgres names the table of each column of an answer
         answer = self._connection.execute(definition.rstrip(";") + " limit 0").pgresult
         assert answer is not None
         origins = {}

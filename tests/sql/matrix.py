@@ -1,7 +1,7 @@
 """Who may do what with everything that clients can name: a line each, nothing else is allowed.
 
-A member is known by its role (owner, admin, agent, viewer), a customer as customer, whoever is
-only signed in as stranger; beside them there are anon and service_role. Conditions and calls
+A member has the name of its role (owner, admin, agent, viewer), a customer is customer, and a user
+who is only signed in is stranger; beside them there are anon and service_role. Conditions and calls
 name what they are about: %(account)s, its %(contact)s who has a login and %(other)s who has
 none, the first one's %(conversation)s with a %(failed)s message and a %(photo)s, a message of
 %(ours)s in its portal, a %(note)s, a %(label)s, a saved %(reply)s, the %(channel)s, a %(merge)s,
@@ -36,15 +36,15 @@ class Table:
     personal: tuple[str, ...] = ()
     # insert, update, delete: who may do it to rows of the own account
     writers: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    # for those who write: what is inserted and what is set
+    # for the writers: the inserted values and the set ones
     inserted: str = ""
     updated: str = ""
-    # what a write is refused with, beside those for whoever may not
+    # the codes that refuse a write, beside those for users who may not
     refused: frozenset[str] = frozenset()
 
     @property
     def condition(self) -> str:
-        """The rows that are written, of those who see any."""
+        """The rows that are written, by the users who see any."""
         return self.staff or self.customer or "false"
 
 
@@ -58,7 +58,7 @@ class Function:
     callers: frozenset[str] = frozenset()
     # others are answered without a word about the account, instead of being refused
     quiet: bool = False
-    # what a call is refused with, beside those for whoever may not
+    # the codes that refuse a call, beside those for users who may not
     refused: frozenset[str] = frozenset()
 
 
@@ -386,7 +386,7 @@ FUNCTIONS = {
     "public.unlink_portal_login": Function(
         AUTHENTICATED, call="select public.unlink_portal_login(%(contact)s)", callers=EDITORS
     ),
-    # for whoever holds the token, and nobody here does
+    # for the holder of the token, and nobody here is one
     "public.claim_portal_invitation": Function(
         AUTHENTICATED, call="select public.claim_portal_invitation(%(invitation)s::text)"
     ),

@@ -1,4 +1,4 @@
-"""An account's days: they begin and end where it is, whatever the server's clock says.
+"""An account's days: they begin and end where it is, not by the server's clock.
 
 It is never the same day in Pacific/Kiritimati (UTC+14) and in Etc/GMT+12 (UTC-12), so that a test
 knows what is over in one of them and not in the other, at any hour.

@@ -20,9 +20,9 @@ from tests.sql.faces import CILKA, ask, refusal, shown, upsert
 from tests.sql.live import all_since, start
 from tests.world import ALPINE, World, add_businesses
 
-# by file, what is written before which words
+# by file, the text to write before some words of it
 STEPS = {
-    "7_portal/20_jobs.sql": (
+    "7_portal/??_jobs.sql": (
         # 1. the column
         ("    created_at   timestamptz", "    gate_code    text,\n"),
         (
@@ -34,7 +34,7 @@ STEPS = {
         ("'description']\n);", "'gate_code', "),
         ("'created_at', 'updated_at', 'version'\n    ]\n);", "'gate_code', "),
     ),
-    "2_contacts/20_contacts.sql": (
+    "2_contacts/??_contacts.sql": (
         # 1.
         (
             "    people           jsonb",
@@ -48,7 +48,7 @@ STEPS = {
         ("'created_at', 'updated_at', 'version'\n    ],\n    hidden", "'website', "),
     ),
     # 3.
-    "2_contacts/25_contact_fields.sql": (
+    "2_contacts/??_contact_fields.sql": (
         (
             "('gsm', 'text'",
             "('website', 'text', 100, '{contacts_page,erp}', '{contacts_page,erp}', 'web', 80), ",
@@ -63,7 +63,7 @@ def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("edited") / "sql"
     shutil.copytree(PROJECT / "sql", folder)
     for name, steps in STEPS.items():
-        file = folder / name
+        [file] = folder.glob(name)
         text = file.read_text()
         for before, added in steps:
             assert text.count(before) == 1, before

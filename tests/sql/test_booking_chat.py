@@ -129,7 +129,7 @@ def test_a_message_for_nobody_is_refused(world: World) -> None:
 
 
 def test_message_has_the_booking_of_its_conversation(world: World, booking: UUID) -> None:
-    """The database's own word, whoever inserts."""
+    """The database's own word, for every writer."""
     with pytest.raises(Exception, match="the booking of its conversation"):
         world.owner.execute(
             "insert into public.messages (account_id, conversation_id, customer_id, seq,"

@@ -99,7 +99,7 @@ def test_no_function_is_executable_by_everybody(catalog: psycopg.Connection[Any]
         select p.oid::regprocedure::text {FUNCTIONS}
            and has_function_privilege('anon', p.oid, 'execute')
     """
-    # which is no function of the API: PostgREST calls it before whatever is asked
+    # which is no function of the API: PostgREST calls it before every request
     assert names(catalog, query) == ["private.before_request()"]
 
 

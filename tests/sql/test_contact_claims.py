@@ -90,7 +90,7 @@ def test_number_that_wrote_stays_the_contacts_and_one_that_did_not_is_released(
     ask(world, "andrej", update, "+38631000002", CILKA)
 
     assert identities(world, CILKA) == {("phone", "38631000001"), ("phone", "38631000002")}
-    # whoever writes from it is still Cilka
+    # a message from it is still Cilka's
     world.ingest(text_message("wamid.2", "38631000001"))
     assert world.rows("select distinct customer_id from public.messages") == [
         {"customer_id": CILKA}
@@ -112,7 +112,7 @@ def test_message_from_a_number_that_staff_wrote_down_finds_its_contact(
 
 
 def test_number_that_is_being_released_is_claimed(world: World) -> None:
-    """Whoever waits for the lock of an identity finds it gone, and makes it its own."""
+    """A transaction that waits for the lock of an identity finds it gone, and makes it its own."""
 
     def second(connection: Connection) -> None:
         connection.execute(

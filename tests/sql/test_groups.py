@@ -229,7 +229,7 @@ def test_the_window_is_the_group_s(world: World) -> None:
         "field: type",
         "Send a template.",
     )
-    # whoever of the group writes opens it for all
+    # a message of any participant opens it for all
     world.ingest(said("wamid.2", CILKA))
     assert post(world, "andrej", thread)["status"] == "queued"
 

@@ -1,4 +1,4 @@
-"""Whatever customers write and whenever the sync runs, nobody becomes somebody else.
+"""For all writes of customers and all times of the sync: nobody becomes somebody else.
 
 Staff, in Rapport and at Metakocka, write the truth: each contact and each partner is one
 person's, and has that person's words. Customers write anything, above all the words of others.
@@ -362,7 +362,7 @@ class Town:
         return found
 
     def whose_contacts(self) -> dict[UUID, int]:
-        """By who made them; others by the partner of which, or the sender of whom, they are."""
+        """By their maker; others by their partner or their sender."""
         partners = self.whose_partners()
         found = dict(self.contacts)
         for row in self.erp.contacts():
@@ -552,7 +552,7 @@ def test_nobody_becomes_somebody_else(
         town.step(("partner", who, fields, 0))
     for step in steps:
         town.step(step)
-    # whatever is left is done, asked and answered
+    # all the rest is done, asked and answered
     for _ in range(2):
         town.step(("sync", "both"))
         town.step(("answer",))

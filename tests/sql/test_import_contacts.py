@@ -337,7 +337,7 @@ def test_a_number_in_another_spelling_is_no_news(world: World) -> None:
     ],
 )
 def test_the_reader_of_numbers_and_the_database_know_one_number(world: World, written: str) -> None:
-    """In whatever spelling WhatsApp, a file or staff have it."""
+    """In every spelling that WhatsApp, a file or staff have."""
     keys = [
         world.value("select private.match_key('phone', %s)", [number])
         for number in (to_e164(written), written.replace("(0)", ""))
@@ -552,7 +552,7 @@ def test_a_number_that_a_customer_wrote_of_another_is_unchanged_by_an_export(wor
 
 
 def test_a_file_is_no_proof_of_a_number_that_a_customer_wrote(world: World) -> None:
-    """Else whoever writes a stranger's number would be sent what the stranger writes."""
+    """Otherwise a customer who writes a stranger's number would get the stranger's messages."""
     write_profile(world, phone="+38640999888", email="stranger@example.si")
     [row] = export(world)
 
@@ -644,7 +644,7 @@ def guests(count: int) -> list[Row]:
 
 
 def heard(world: World, kind: str) -> list[tuple[str, Any]]:
-    """What the topics of a kind were told: of which tables, or of which row and its version."""
+    """The news on topics of a kind: the tables, or the row and its version."""
     return sorted(
         (event["event"], payload.get("tables") or (payload["id"], payload["version"]))
         for event in world.events()

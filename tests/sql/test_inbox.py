@@ -49,7 +49,7 @@ def receive(world: World, name: str, *texts: str, number: str = ALPINE_NUMBER) -
 
 
 def answer(world: World, conversation: UUID, *texts: str, sender: str = "operator") -> None:
-    """Messages of our own side, as whatever sends them will number and store them."""
+    """Messages of our own side, numbered and stored as all senders do it."""
     for text in texts:
         world.owner.execute(
             """
@@ -385,7 +385,7 @@ def test_reading_several_conversations_out_of_order_gives_way_to_a_merge(
         reading.execute("select public.mark_read(%s, 1)", [last])
         with pytest.raises(psycopg.Error) as refused, reading.transaction():
             reading.execute("select public.mark_read(%s, 1)", [first])
-        # nor for what is not the reader's, of which nothing is told
+        # nor for other people's rows, which stay unmentioned
         with pytest.raises(psycopg.Error) as unknown, reading.transaction():
             reading.execute("select public.mark_read(%s, 1)", [UUID(int=0)])
 

@@ -1,4 +1,4 @@
-"""What becomes of a WhatsApp webhook: every update once, whatever stands beside it."""
+"""A WhatsApp webhook's outcome: every update once, beside any others."""
 
 from __future__ import annotations
 

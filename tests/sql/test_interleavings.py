@@ -1,6 +1,6 @@
 """Several people and WhatsApp write the same contacts at once, in any interleaving.
 
-Nobody waits for ever and nothing is torn: whatever order the writes found, the faces, the
+Nobody waits for ever and nothing is torn: in any order of the writes, the faces, the
 canonical tables, the customers' rows, the identities and what was told of them agree.
 """
 
@@ -225,7 +225,7 @@ AGREEMENTS = {
                    end)
            )
     """,
-    "whoever is gone has no open conversation": """
+    "a contact that is gone has no open conversation": """
         select k.id
         from public.conversations k
         join public.contacts c

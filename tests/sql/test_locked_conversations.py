@@ -92,7 +92,7 @@ def test_a_replay_gives_way_as_well(world: World) -> None:
 def test_a_status_of_an_unknown_message_stands_aside_for_those_who_share_the_number(
     world: World,
 ) -> None:
-    """Whoever has a message of the number under way, however long, is no wall to the others."""
+    """A transaction with a message of the number under way, however long, stops no others."""
     world.ingest(text_message("wamid.1", NINA))
     with ThreadPoolExecutor(1) as pool, world.acting("service_role") as sharing:
         item = json.dumps([text_message("wamid.2", NINA)])

@@ -104,7 +104,7 @@ def test_first_points_at_once_are_all_counted(world: World) -> None:
 
 
 def test_lines_of_many_customers_wait_for_nobody_who_may_wait_for_them(world: World) -> None:
-    """Whoever merges, imports or hears from contacts locks them by their ids."""
+    """Merges, imports and messages lock contacts by their ids."""
     first, last = sorted(add_contact(world, name) for name in ("nina", "mina"))
     bulk = (
         "insert into public.loyalty_transactions (customer_id, type, points)"

@@ -1,7 +1,7 @@
 """Everything that clients can name, by everybody: what is not allowed here is refused.
 
 The left side comes from the catalog: a table, view or function without a line in the matrix
-fails. Whoever writes is undone afterwards.
+fails. Every write is undone afterwards.
 """
 
 from __future__ import annotations

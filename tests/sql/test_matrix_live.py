@@ -16,7 +16,7 @@ Sight = dict[str, dict[str, dict[str, Any]]]
 
 STAMPS = ("version", "updated_at")
 
-# whatever tells somebody something, a transaction each
+# all that tells somebody something, a transaction each
 WRITES = {
     "a message comes": lambda world: world.ingest(text_message("wamid.new", "38640111222")),
     "a stranger writes": lambda world: world.ingest(text_message("wamid.x", "38640777777")),

@@ -1,4 +1,4 @@
-"""The file of a message: noted with it, fetched apart from it, seen by those who see it."""
+"""The file of a message: noted with it, fetched apart from it, seen by the users who see it."""
 
 from __future__ import annotations
 

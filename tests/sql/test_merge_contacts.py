@@ -185,7 +185,7 @@ def test_threads_move_and_are_never_joined(nina: World) -> None:
     assert nina.value("select count(distinct customer_id) from public.messages") == 1
     assert set(owners(nina).values()) == {CILKA}
 
-    # whoever writes from Nina's number goes on in Nina's thread, with Cilka
+    # a message from Nina's number goes on in Nina's thread, with Cilka
     nina.ingest(text_message("wamid.n3", wa_id=NINA_WA_ID, profile_name="Nina"))
     (row,) = nina.rows(
         "select m.customer_id, m.seq, k.thread_key from public.messages m"
@@ -928,13 +928,13 @@ def test_every_table_that_refers_to_contacts_is_known_to_merging(world: World) -
         "portal_invitations",
         # made anew from contacts
         "private.contact_search",
-        # stay with those who wrote them, and are looked up for the kept one
+        # stay with their writers, and are looked up for the kept one
         "private.customer_words",
         # about what is there now; another mark is made by the merge
         "private.metakocka_dirty",
         # what was begun is settled for whom it was begun
         "private.partner_intents",
-        # stays with whoever said it
+        # stays with its speaker
         "private.stated_usernames",
         # history
         "sync_conflicts",

@@ -1,4 +1,4 @@
-"""Partners become contacts: made, adopted and changed, each once, whatever else is in the batch."""
+"""Partners become contacts: made, adopted and changed, each once, in any batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever people edit, whatever fails and wherever workers end: both sides come to agree."""
+"""After all edits, failures and ends of workers, both sides come to agree."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_open_intent_is_found_by_whoever_comes_next(erp: World) -> None:
         first["intent_id"],
         "sent",
     )
-    # and by whoever claims the contact
+    # and by the worker that claims the contact
     ask(erp, "andrej", "update public.contacts_v2 set name = 'C' where id = %s", CILKA)
     [job] = claim(erp)
     [intent] = job["intents"]

@@ -39,7 +39,7 @@ def test_two_imports_of_one_batch_make_each_partner_once(erp: World) -> None:
 
 
 def test_message_that_comes_during_an_import_finds_or_becomes_the_one_contact(erp: World) -> None:
-    """Whoever is first claims the number; the other finds its owner."""
+    """The first one claims the number; the other finds its owner."""
     for n in range(6):
         number = f"3863100000{n}"
         item = partner(f"p{n}", email=None, phone=f"+{number}")

@@ -1,4 +1,4 @@
-"""The ERP's face of a contact: written as the other faces, by whoever may, seen in all of them."""
+"""The ERP's face of a contact: written as the other faces, and seen in all of them."""
 
 from __future__ import annotations
 

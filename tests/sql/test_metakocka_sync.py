@@ -1,4 +1,4 @@
-"""Contacts and partners agree: told by those who edit on either side."""
+"""Contacts and partners agree: told by the people who edit on either side."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ KOS: dict[str, Any] = {
 FIELDS = ("street", "place")
 
 _fields = st.sampled_from(FIELDS)
-# whatever keeps an edit from getting across, or nothing
+# an obstacle that keeps an edit from getting across, or none
 _faults = st.sampled_from(("none", "refused", "lost", "late", "busy", "closed"))
 _steps = st.one_of(
     st.tuples(st.just("ours"), _fields),

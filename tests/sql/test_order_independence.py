@@ -1,4 +1,4 @@
-"""Whatever the order, the batches and the repetitions in which updates arrive, the rows are one.
+"""Updates in any order, any batches and any repetition make the same rows.
 
 Not generated are the cases in which the order decides by right:
 

@@ -87,7 +87,7 @@ def test_a_business_that_has_much_to_send_delays_no_other(world: World) -> None:
     for n in range(60):
         post(world, "andrej", conversation(world, f"386402000{n:02}"))
     post(world, "ana", conversation(world, number=BAY_NUMBER), "one")
-    # whichever has the first turn, the other has the next
+    # one of them has the first turn, the other has the next
     turns = [job["text"] for worker in "ab" for job in claim(world, worker, 5)]
     assert "one" in turns
     assert "hi" in turns

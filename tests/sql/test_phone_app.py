@@ -204,7 +204,7 @@ def test_the_phone_book_names_whom_nobody_has_named(world: World) -> None:
     assert answer["applied"] == 3
     assert names(world) == {"+38640111222": "cilka", f"+{ANA}": "Ana Horvat", f"+{TINE}": "Tine"}
     assert {event["event"] for event in world.events()} == {"resync"}
-    # by the business's own word: whoever writes from the number is that contact
+    # by the business's own word: a person who writes from the number is that contact
     world.ingest(text_message("wamid.2", wa_id=TINE))
     assert len(names(world)) == 3
     assert world.value("select count(*) from public.conversations") == 2

@@ -221,7 +221,7 @@ def test_new_invitation_ends_the_open_one_of_that_contact_alone(world: World, ne
     assert claim(world, "stranger", second["token"])["customer_id"] == str(nejc)
 
 
-# Whoever is invited claims
+# The invited person claims
 
 
 def test_claim_opens_the_customers_own_rows(world: World, nejc: UUID) -> None:

@@ -1,4 +1,4 @@
-"""A provider's time that can't be is taken as the time of arrival, for whatever it is told of."""
+"""A provider's time that can't be is taken as the time of arrival, for every kind of update."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a change of a row leaves behind: entries in the log, and a hint for those who may see it."""
+"""The traces of a change: entries in the log, and a hint for the users who may see the row."""
 
 from __future__ import annotations
 

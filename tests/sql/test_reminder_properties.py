@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, a reminder is sent at most once, and only if it applies.
+"""After all events in any order, a reminder is sent at most once, and only if it applies.
 
 Jobs and invoices move, are cancelled, are paid; the customer opts out and in; the quiet hours
 change; the clocks are put forward and back; workers die. A model in Python, which knows nothing of

@@ -51,7 +51,7 @@ def thread(world: World) -> UUID:
 
 @pytest.fixture
 def unknown(world: World, thread: UUID) -> str:
-    """A message of which nobody knows, and has not known for a while."""
+    """A message whose outcome nobody knows, and has not known for a while."""
     message = send_to(world, thread)
     assert lose(world, message) == "unknown"
     wait(world)

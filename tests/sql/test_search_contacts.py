@@ -352,7 +352,7 @@ def test_a_word_is_found_to_the_end_of_a_long_list(
 def test_a_beginning_is_found_in_names_and_in_all_other_words(
     crowded: World, query: str, names: list[str], page_size: int
 ) -> None:
-    """Those who are sorted by it stand together, the others anywhere in the list."""
+    """Contacts that are sorted by it stand together, the others anywhere in the list."""
     found: list[str] = []
     cursor, is_first = None, True
     while cursor or is_first:

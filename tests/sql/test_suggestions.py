@@ -1,4 +1,4 @@
-"""Contacts that may be one person: found, shown to those who decide, and never merged alone."""
+"""Contacts that may be one person: found, shown to the deciding people, and never merged alone."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_decision_makes_the_other_sides_edit_the_only_one(
 
     [job] = claim(asked)
     assert (job["base"]["place"], job["party"]["place"]) == (base, "Bled")
-    # and whoever lists partners looks at this one, though it is as it was
+    # and a listing of partners looks at this one, though it is as it was
     [found] = read(asked, {"metakocka_id": "1600", "partner_hash": "newer"})
     assert found["base"]["place"] == base
     assert state_of(asked, "1600") == "waiting"

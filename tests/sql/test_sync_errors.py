@@ -1,4 +1,4 @@
-"""What went wrong is kept with its context, for those who can do something about it."""
+"""Errors are kept with their context, for the people who can do something about them."""
 
 from __future__ import annotations
 

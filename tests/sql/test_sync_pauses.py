@@ -78,7 +78,7 @@ def test_sixty_contacts_cost_one_call_and_no_error_each(erp: Erp, how: dict[str,
     assert 50 < seen["seconds"] <= 60
     assert seen["pause_reason"] in error["message"]
 
-    # nothing is asked of it meanwhile, whoever looks
+    # no worker asks it for anything meanwhile
     erp.end_pauses()
     with erp.worker() as sync:
         assert serve(sync) == {}

@@ -19,7 +19,7 @@ OLD_ID = "SI.1349"
 NEW_ID = "SI.2458"
 SECOND_NUMBER = "1003427786179740"
 
-# what a batch leaves behind, whatever ids it was given
+# the rows that a batch leaves behind, apart from their ids
 STATE = """
     select jsonb_build_object(
         'contacts', (
@@ -239,7 +239,7 @@ def test_many_claim_one_username_at_once(world: World) -> None:
             for n, sender in enumerate(senders)
         )
     )
-    # whoever came late, the next message settles it
+    # the next message settles a late one
     world.ingest(text_message("wamid.last", senders[5], username="tina", sent_at=at("12:00")))
 
     assert owner(world, "username", "tina") == owner(world, "phone", senders[5])
@@ -654,7 +654,7 @@ def test_change_and_message_from_the_new_number_at_once_lose_nothing(world: Worl
             ),
         )
 
-        # whoever came first: one contact, or two and a suggestion; never one number of two
+        # in either order: one contact, or two and a suggestion; never one number of two
         first, second = owner(world, "phone", old), owner(world, "phone", new)
         assert second is not None
         if first is None:

@@ -128,7 +128,7 @@ def test_what_a_customer_writes_finds_no_partner_but_a_question(
     assert (asked["question"], asked["contact_id"]) == ("partner", contact)
     assert [one["metakocka_id"] for one in asked["partners"]] == [nejcs]
 
-    # asked once, whatever is written meanwhile
+    # asked once, even if something is written meanwhile
     write_profile(erp, contact, name="Cilka Kos")
     erp.sync("to_metakocka", "wake")
     assert question(erp)["id"] == asked["id"]

@@ -1,4 +1,4 @@
-"""What is never in the log: words of others, whatever error carries them."""
+"""The log never has words of others, in any error."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ MESSAGE = OutboundMessage(
 
 
 class Fails:
-    """A queue, a sender and files, of which one part fails."""
+    """A queue, a sender and files; one of them fails."""
 
     def __init__(self, error: Exception, at: str) -> None:
         self._error = error

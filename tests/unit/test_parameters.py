@@ -43,7 +43,7 @@ def test_one_key_of_several_accounts_is_for_the_companies_that_are_listed(
     source = secret_source(settings)
     for account, company in (("a", "16"), ("A", "16"), ("b", "17")):
         assert source.secret(account, company).get_secret_value() == "do-not-show"
-    # whatever an account's admin names
+    # for every company that an account's admin names
     for account, company in (("a", "17"), ("b", "16"), ("c", "16"), ("a", "016"), ("a", "18")):
         with pytest.raises(ConfigError, match=f"{account}={company} to METAKOCKA_COMPANIES"):
             source.secret(account, company)

@@ -146,3 +146,17 @@ def test_unit_tests_stand_in_the_rooms_of_the_package() -> None:
     tested = {path.parent.relative_to(TESTS / "unit") for path in TESTS.glob("unit/**/test_*.py")}
     assert Path("store") in tested
     assert tested - {Path()} <= rooms
+
+
+def test_no_sql_file_is_cited_by_its_number() -> None:
+    """A number is a place in a folder: a file is cited by its name, or by an object of its own."""
+    files = [*PROJECT.glob("sql/**/*.sql"), *PACKAGE.glob("local/**/*.sql")]
+    numbered = {path.stem for path in files}
+    assert any(name.endswith("_accounts") for name in numbered)
+    texts = [PROJECT / "README.md", *files, *PACKAGE.rglob("*.py"), *TESTS.rglob("*.py")]
+    cited = {
+        (str(path.relative_to(PROJECT)), name)
+        for path in texts
+        for name in re.findall(r"\b\d\d_\w+", path.read_text())
+    }
+    assert {(path, name) for path, name in cited if name in numbered} == set()

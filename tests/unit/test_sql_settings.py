@@ -8,7 +8,7 @@ from tests.migrations.baseline import schema_files
 
 from rapport.local.stack.state import PROJECT
 
-LIST = PROJECT / "sql" / "0_foundation" / "15_settings.sql"
+[LIST] = (PROJECT / "sql" / "0_foundation").glob("*_settings.sql")
 # in quotes as in set_config('rapport.quiet', …), or the beginning of a name that is put together
 USED = re.compile(r"'(rapport\.[a-z_]+)'")
 LISTED = re.compile(r"^    (rapport\.[a-z_]+)(?:<\w+>)? +(\S.*?)  ", re.MULTILINE)

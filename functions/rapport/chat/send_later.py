@@ -1,4 +1,4 @@
-"""Sends what waits for its time, messages and reminders, and ends snoozes."""
+"""Sends scheduled messages and reminders at their time, and ends snoozes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REMINDERS = 300  # reminders in one call; they are posted together
 SNOOZES = 500  # snoozes in one call
 # seconds: a call that starts with less time left could be cut off during its retries
 RESERVE = 15.0
-# seconds: a run stays for what is due before the schedule's next one
+# seconds: a run waits for messages that are due before the schedule's next run
 WATCH = 60.0
 # seconds: at least so long between two looks, since the clocks of both machines may differ
 PAUSE = 1.0

@@ -5,9 +5,9 @@ A broadcast is only a hint. A gap, a row that is too large to send, or a resync 
 catch up at once; the slow poll finds everything else. The client takes the cursor first, then reads
 the rows, then follows the log from the cursor. So no change falls between.
 
-What one transaction has changed is never seen apart. Its broadcasts say how many they are: they are
-taken together, or not at all. A catch-up ends at one moment of the database. All subscriptions take
-either before anything else happens.
+The changes of one transaction are never seen apart. Each of its broadcasts has their number: they
+are taken together, or not at all. A catch-up ends at one moment of the database. All subscriptions
+take the one or the other before anything else happens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class Follower(Protocol):
-    """What the catch-up needs of a subscription. `hear` and `settle` return whether only a further
+    """A subscription, as the catch-up uses it. `hear` and `settle` return whether only a further
     catch-up can tell the rest.
     """
 
@@ -64,7 +64,7 @@ class Follower(Protocol):
         """Reads the rows."""
 
     async def reread(self, server: Server) -> None:
-        """Reads the rows again, since the log does not tell what has changed."""
+        """Reads the rows again, since the log does not tell their changes."""
 
     def fail(self, error: RapportError | None) -> None:
         """Notes why its rows can't be read; None says that they can be read again."""
@@ -303,7 +303,7 @@ class CatchUp:
             except Exception:
                 # the cursor has moved on: the other subscriptions get these events, this one reads
                 # its rows again
-                logger.exception("a subscription could not take what has changed")
+                logger.exception("a subscription could not take the changes")
                 follower.fail(_unreadable())
                 self._stale.add(follower)
         self._check()

@@ -1,4 +1,4 @@
-"""Tells what has changed together."""
+"""Tells the changes of one moment together."""
 
 from __future__ import annotations
 

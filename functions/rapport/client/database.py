@@ -8,13 +8,21 @@ client goes on reading when a newer database has a new word.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, time
 from typing import Annotated, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
+from pydantic_core import CoreSchema, core_schema
 
-from rapport.client.words import AnyWord
+
+@dataclass(frozen=True)
+class AnyWord:
+    """At run time any text is taken where a `Literal` lists the known words."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> CoreSchema:
+        return core_schema.str_schema()
 
 
 class Record(BaseModel):
@@ -138,8 +146,8 @@ class Account(Record):
     its country, or UTC. Due dates, expiring points and notices follow it.
     """
     language: AccountLanguage
-    """The language of what the system writes for people: en or sl. If none is given: sl in
-    Slovenia, or else en.
+    """The language in which the system writes to people: en or sl. If none is given: sl for an
+    account in Slovenia, and en for others.
     """
     assigns_in_turn: bool = False
     """Whether a free conversation, when the customer writes, goes to the member at the desk who
@@ -156,8 +164,8 @@ class Account(Record):
     rows_per_request: int
     """How many rows one user may write in one request."""
     quiet_from: time | None = None
-    """The time of day, in the account's time zone, from which nothing that waits is sent: no
-    reminder, and no message that was written to be sent later. Null: there are no quiet hours.
+    """The time of day, in the account's time zone, at which the quiet hours begin. During them
+    no reminder and no scheduled message is sent. Null: there are no quiet hours.
     """
     quiet_until: time | None = None
     """The time of day at which the quiet hours end; earlier than quiet_from means on the next
@@ -230,8 +238,8 @@ class ContactMerge(Record):
     moved_conversations: tuple[UUID, ...]
     """The ids of the conversations that moved to the kept contact."""
     moved_customer_rows: ContactMergeMovedCustomerRows
-    """What moved to the kept contact: jobs, invoices and loyalty_transactions with their ids,
-    and loyalty_lots with the points left of each.
+    """The rows that moved to the kept contact: jobs, invoices and loyalty_transactions by their
+    ids, and loyalty_lots with the points left of each.
     """
     kept_conversations: tuple[UUID, ...]
     """The ids of the conversations that the kept contact had before."""
@@ -284,7 +292,7 @@ class ContactSuggestion(Record):
     (of an imported file) or same_partner (of the ERP).
     """
     evidence: dict[str, JsonValue] = {}
-    """What speaks for one person, for the one who decides: phone, email, name …"""
+    """The evidence that both are one person, for the member who decides: phone, email, name …"""
     status: ContactSuggestionStatus
     """open, merged or dismissed."""
     decided_by: UUID | None = None
@@ -520,9 +528,9 @@ class ConversationNoteEvent(Record):
 
 
 class ConversationNote(Row):
-    """A row of the table `conversation_notes`. Notes of staff about a conversation, and what
-    happened to it at the desk; no customer reads them. Insert conversation_id, note and mentions;
-    the author may change note and mentions, and delete_note deletes.
+    """A row of the table `conversation_notes`. Notes of staff about a conversation, and its
+    events at the desk; no customer reads them. Insert conversation_id, note and mentions; the
+    author may change note and mentions, and delete_note deletes.
     """
 
     conversation_id: UUID
@@ -542,8 +550,8 @@ class ConversationNote(Row):
     mentions: tuple[UUID, ...] = ()
     """The user ids of the members whom the note mentions, at most 50."""
     event: ConversationNoteEvent | None = None
-    """What happened, and with whom, until when or with which label, for clients that write a
-    text of their own; null for a note.
+    """The facts of the event (the assignee, the label, the end of the snooze), for clients that
+    write a text of their own; null for a note.
     """
     created_at: AwareDatetime
     """When it was written (server time, UTC)."""
@@ -801,7 +809,7 @@ class Label(Row):
     """
 
     name: str
-    """What people read; 1 to 64 characters, once in an account."""
+    """The text that people read, 1 to 64 characters, unique in the account."""
     colour: str
     """The colour in which it is shown: # and six hexadecimal digits in lower case."""
     created_at: AwareDatetime
@@ -1297,7 +1305,7 @@ class OpenSuggestion(Record):
     (of an imported file) or same_partner (of the ERP).
     """
     evidence: dict[str, JsonValue]
-    """What speaks for one person, for the one who decides: phone, email, name …"""
+    """The evidence that both are one person, for the member who decides: phone, email, name …"""
     created_at: AwareDatetime
     """When the suggestion was made (server time, UTC)."""
 
@@ -1460,11 +1468,11 @@ class SavedReply(Row):
     """
 
     short_code: str
-    """What people type to find it; 1 to 32 small letters, digits, hyphens and underscores, once
-    in an account.
+    """The code that people type to find it: 1 to 32 small letters, digits, hyphens and
+    underscores, unique in the account.
     """
     title: str | None = None
-    """What people read in the list; at most 200 characters."""
+    """The title that people read in the list; at most 200 characters."""
     text: str
     """The reply, 1 to 4,096 characters, with variables: {{contact.name}}, {{appointment.time}},
     {{appointment.service}}, {{invoice.number}}, {{invoice.amount}}, {{invoice.due_on}},
@@ -1666,7 +1674,7 @@ class SyncError(Record):
     code: str
     """The kind of error, as the code names it."""
     message: str
-    """What happened, in a sentence."""
+    """The error, in a sentence."""
     details: JsonValue
     """More facts about the error. Never a request's body, since that holds the secret key."""
     attempts: int
@@ -1702,9 +1710,9 @@ class SyncRun(Row):
     direction: SyncRunDirection
     """to_metakocka, from_metakocka or both."""
     trigger: SyncRunTrigger
-    """What began the run: the schedule, a changed contact (wake), a user, or the command line."""
+    """The cause of the run: the schedule, a changed contact (wake), a user, or the command line."""
     request: SyncRunRequest | None = None
-    """What the user asked for: contacts, partners, or neither for everything."""
+    """The request of the user: some contacts, some partners, or everything if it names neither."""
     state: SyncRunState
     """queued: waits to begin; running; stopped: its time was over, or Metakocka takes no calls
     until resumes_at, and the next run continues it; done; failed.

@@ -1,4 +1,4 @@
-"""What a client is told of changed rows: events from the server, and changes for its user."""
+"""News of changed rows: events from the server, and changes for the client's user."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Events arrive out of order, twice, or without the row. A row's version says which state is newer,
 and the time of a conversation's last message only rises. So the feed ends in the same state in
-whatever order they arrive.
+any order of arrival.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class FaceFeed(Generic[FaceRow]):
             case "contacts":
                 contact = ContactRow.model_validate(row)
                 if contact.deleted_at is not None:
-                    # a row that is left of a contact, for those who ask what became of it
+                    # the row of a deleted or merged contact
                     return self._end(table, contact.id, contact.version)
                 if not self._is_news(table, contact.id, _Stamp(contact.version, gone=False)):
                     return set()

@@ -133,7 +133,7 @@ def contact_live_chat(contact: ContactRow, thread: Thread | None) -> LiveChatCon
     )
 
 
-# what a face shows as the contact has it
+# the columns that a face shows as the contact has them
 _SHARED_V2 = tuple(name for name in ContactV2.model_fields if name in ContactRow.model_fields)
 _SHARED_LIVE_CHAT = tuple(
     name for name in LiveChatContact.model_fields if name in ContactRow.model_fields

@@ -193,7 +193,7 @@ class Ledger(Generic[RowT]):
         """Takes all current rows, read after `mark`: a row that is missing is gone.
 
         A row that can't be read is there, and stays as it was told. A ledger that is not whole
-        reads again the rows that it has told, whose ids are `of`, and what has come since.
+        reads again the rows that it has told, by their ids `of`, and the newer rows.
         """
         changes: list[Change[RowT]] = []
         read: dict[UUID, RowT] = {}

@@ -30,7 +30,7 @@ create table if not exists messages (
     number          integer primary key autoincrement,
     client_ref      text not null unique,
     user_id         text not null,
-    -- or whichever id is given of the chat
+    -- the id that names the chat: of a conversation, a booking or a customer
     conversation_id text not null,
     fields          text not null,
     written_at      real not null,

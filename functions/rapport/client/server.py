@@ -77,8 +77,8 @@ _RECORD = TypeAdapter(Record)
 class Server:
     """Calls the API as the user of `tokens`.
 
-    Every method raises what the database refuses: NotSignedIn, NotAllowed, NotFound, Conflict,
-    Unprocessable; StoreUnavailable when it can't be reached.
+    Every method raises NotSignedIn, NotAllowed, NotFound, Conflict or Unprocessable when the
+    database refuses, and StoreUnavailable when it can't be reached.
     """
 
     def __init__(self, url: str, key: str, tokens: Tokens, timeout: float) -> None:

@@ -75,9 +75,8 @@ class Topics:
         self._changed = changed
         self._scopes: Counter[Scope] = Counter()
         self._topics: dict[Scope, frozenset[str]] = {}
-        # the user's own topics: what is told of a conversation is told there too, together with the
-        # other changes of its transaction; and only there is it announced that topics have new
-        # names
+        # the user's own topics: they also have the broadcasts of each conversation, together with
+        # the other changes of the same transaction; and only they announce new names of topics
         self._news: frozenset[str] = frozenset()
         self._rooms: dict[Scope, Room] = {}
         self._refused: dict[str, RapportError] = {}

@@ -99,7 +99,8 @@ def import_table(
 
     Raises:
         NotFound: There is no such account.
-        StoreError: The database refused a call, or can't be reached; what was told is in.
+        StoreError: The database refused a call, or can't be reached; the reported rows
+            are imported.
     """
     seen = _Seen()
     # from the first full call on

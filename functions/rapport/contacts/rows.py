@@ -122,7 +122,7 @@ def read_row(said: Said, region: str | None, held: Contact | None = None) -> Rea
     as empty.
 
     Raises:
-        RefusedRow: A cell is not what its column holds.
+        RefusedRow: A cell has no valid value for its column.
     """
     named = said.id
     if held is not None:

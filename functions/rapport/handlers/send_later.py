@@ -1,5 +1,5 @@
 """Sends messages and reminders at their time: every minute by schedule, and woken by the database
-for what is due before that.
+for a message that is due before the next run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Looks every minute for what is wrong with accounts: `account_health` shows it."""
+"""Looks for the troubles of accounts every minute; `account_health` shows them."""
 
 from __future__ import annotations
 

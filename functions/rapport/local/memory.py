@@ -8,7 +8,7 @@ import sys
 
 
 def release_memory() -> None:
-    """Returns what imports and compiling have left to the system: some MB of each process."""
+    """Returns unused memory to the system: imports and compiling leave some MB in a process."""
     gc.collect()
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)

@@ -25,7 +25,7 @@ from rapport.local.stack.state import npm_folder
 
 WEB = Path(__file__).parents[1] / "web"
 MAX_BODY_BYTES = 32 * 1024
-# what the pages import of npm's packages, by the folder that they are in
+# the npm packages that the pages import, by the folder that they are in
 LIBRARIES = ("lit", "lit-html", "lit-element", "@lit/reactive-element")
 OFFICIAL_CLIENT = "@supabase/supabase-js/dist/umd/supabase.js"
 
@@ -36,7 +36,7 @@ Digits = Annotated[str, StringConstraints(pattern=r"^[0-9]{5,20}$")]
 
 
 class PhoneMessage(BaseModel):
-    """What a customer writes on the phone page."""
+    """A customer's message on the phone page."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -75,7 +75,7 @@ class Pages:
         return _with_policy(FileResponse(WEB / "pages" / "index.html"))
 
     async def _config(self, request: Request) -> Response:
-        """What a page has to know; no secret is among it, and the logins are this machine's."""
+        """The facts that a page needs: no secret, and logins that are for this machine alone."""
         return JSONResponse(
             {
                 "url": str(request.base_url).rstrip("/"),
@@ -105,7 +105,7 @@ class Pages:
         return await self._ask("POST", "inbound", json=order)
 
     async def _shown(self, request: Request) -> Response:
-        """What the phone shows of what the business has sent."""
+        """The messages of the business, as the phone shows them."""
         return await self._ask("GET", "messages", params=dict(request.query_params))
 
     async def _ask(

@@ -28,7 +28,7 @@ def to_base64url(value: bytes) -> str:
 
 
 def from_base64url(text: str) -> bytes:
-    """Raises ValueError for what is none."""
+    """The bytes of base64url. Raises ValueError for any other text."""
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
 

@@ -1,7 +1,7 @@
 """Connections to addresses that users name: to the public internet alone, and never for long.
 
-A name is looked up once, and what was found is looked at and connected to: a name that changes its
-address in between leads nowhere else.
+A name is looked up once. The address that was found is checked and connected to, so a name that
+changes its address in between leads nowhere else.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def is_allowed(address: str, *, allows_loopback: bool) -> bool:
     return (ip.is_global and not ip.is_multicast) or (allows_loopback and ip.is_loopback)
 
 
-# all that IANA has given to the public internet; what is outside has led to IPv4 or to a site
+# all that IANA has given to the public internet; other ranges have led to IPv4 or to a site
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -92,7 +92,7 @@ class GuardedBackend(httpcore.SyncBackend):
 
 
 class _Timed(httpcore.NetworkStream):
-    """A connection on which no single wait is longer than what is left of the exchange."""
+    """A connection on which no single wait is longer than the rest of the exchange."""
 
     def __init__(self, stream: httpcore.NetworkStream, backend: GuardedBackend) -> None:
         self._stream = stream

@@ -65,7 +65,7 @@ class PushSender:
             return self._exchange(url, job, body)
         except AddressRefused:
             return PushOutcome("refused", "address")
-        # h11 says in its own words what is no HTTP
+        # an answer that is not HTTP is a ProtocolError
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
             return PushOutcome("retry", type(error).__name__)
         except Exception as error:  # noqa: BLE001 - one address must not end the pushes of others
@@ -106,7 +106,7 @@ class PushSender:
 
 
 def _payload(job: PushJob) -> bytes:
-    """What the page's service worker shows, and the id that its link opens."""
+    """The text that the page's service worker shows, and the id that its link opens."""
     shown = {"title": job.title, "body": job.body, "kind": job.kind, "id": str(job.subject_id)}
     return json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode()
 

@@ -30,7 +30,7 @@ class LatestInbound(BaseModel):
 
 
 class ChatStore(UserStore):
-    """What a user asks about messages and conversations; each call raises as `UserStore` says."""
+    """A user's calls about messages and conversations; each raises as `UserStore` says."""
 
     def resolve_conversation(self, reference: str, field: str = "conversation_id") -> UUID:
         """The id of a conversation, from its id or an older composite key.

@@ -13,7 +13,7 @@ from rapport.store.postgrest import Store, understood
 
 
 class Contact(BaseModel):
-    """A contact in the contacts page's words; in an import, what is None is not said."""
+    """A contact in the contacts page's words. In an import, None leaves a field as it is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,7 +31,7 @@ ImportOutcome = Literal["created", "updated", "unchanged", "refused", "ambiguous
 
 
 class FieldChange(BaseModel):
-    """What a field shows, and what it is to show."""
+    """The value of a field before and after a change."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,7 +40,7 @@ class FieldChange(BaseModel):
 
 
 class ImportedRow(BaseModel):
-    """What became of an imported contact, by its place in the call from 1."""
+    """The outcome of an imported contact; `row` is its place in the call, from 1."""
 
     row: int
     outcome: ImportOutcome
@@ -97,9 +97,9 @@ class ContactStore(Store):
         return None if answer is None else understood(str, answer)
 
     def contacts_of_ids(self, account: str, ids: Sequence[UUID]) -> dict[UUID, Contact]:
-        """What up to 200 contacts show, by the ids that are asked for.
+        """Up to 200 contacts by the requested ids.
 
-        One that was merged is the contact that it was merged into; what is not there is left out.
+        A merged contact is shown as the one into which it was merged. Unknown ids are left out.
 
         Raises:
             NotFound: There is no such account.

@@ -8,7 +8,7 @@ from rapport.store.postgrest import Store, understood
 
 
 class Pruned(BaseModel):
-    """How many rows were deleted of each kind whose time was over."""
+    """The number of deleted rows of each kind."""
 
     changes: int
     webhook_events: int
@@ -35,11 +35,11 @@ class DailyStore(Store):
         return understood(Pruned, self._call("prune", {"batch": batch}))
 
     def mark_overdue_invoices(self, batch: int) -> int:
-        """Makes up to `batch` invoices overdue whose last day is over; returns how many."""
+        """Makes up to `batch` invoices overdue whose last day is over; returns the number."""
         answer = self._call("mark_overdue_invoices", {"batch": batch})
         return understood(int, answer)
 
     def expire_points(self, batch: int) -> int:
-        """Writes off expired points of up to `batch` customers; returns of how many."""
+        """Writes off expired points of up to `batch` customers; returns the number of customers."""
         answer = self._call("expire_points", {"batch": batch})
         return understood(int, answer)

@@ -1,4 +1,4 @@
-"""What is wrong with accounts, as the functions find it."""
+"""The troubles of accounts, as the functions find and note them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ class HealthStore(Store):
     """Each call may be repeated, and raises as `Store` says."""
 
     def sweep_health(self) -> int:
-        """Writes what is wrong with each account now; returns how many rows have changed."""
+        """Writes the present troubles of all accounts; returns the number of changed rows."""
         return understood(int, self._call("sweep_health", {}))
 
     def note_refused_signatures(self, count: int) -> None:
-        """Counts webhooks that were refused since their signature is wrong."""
+        """Counts webhooks that were refused because of a wrong signature."""
         self._call("note_refused_signatures", {"count": count})

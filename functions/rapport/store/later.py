@@ -1,4 +1,4 @@
-"""What happens at its time: messages that wait, reminders, and the end of snoozes."""
+"""Work that has a time: scheduled messages, reminders, and the end of snoozes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rapport.store.postgrest import Store, understood
 
 
 class Sent(BaseModel):
-    """What one call did, and when the next message is due."""
+    """The counts of one call, and the time of the next message."""
 
     sent: int
     failed: int = 0

@@ -33,7 +33,7 @@ class FetchJob(_Row):
 
 @dataclass(frozen=True)
 class MediaOutcome:
-    """What became of a try to fetch a file."""
+    """The outcome of a try to fetch a file."""
 
     outcome: Literal["stored", "retry", "failed"]
     size: int | None = None
@@ -53,7 +53,7 @@ class FileToSend(_Row):
 
 
 class MediaStore(Store):
-    """What the functions ask about files; each call raises as `Store` says."""
+    """The functions' calls about files; each raises as `Store` says."""
 
     def claim_media(self, worker: str, batch: int) -> list[FetchJob]:
         """Leases up to `batch` files to be fetched, for five minutes."""
@@ -61,7 +61,7 @@ class MediaStore(Store):
         return understood(list[FetchJob], answer)
 
     def settle_media(self, job: FetchJob, worker: str, outcome: MediaOutcome) -> str:
-        """Notes what became of a try; answers the file's state, or "settled already"."""
+        """Notes the outcome of a try; answers the file's state, or "settled already"."""
         answer = self._call(
             "settle_media",
             {
@@ -103,7 +103,7 @@ class Upload(_Row):
 
 
 class UserMedia(UserStore):
-    """What a user asks about files; each call raises as `UserStore` says."""
+    """A user's calls about files; each raises as `UserStore` says."""
 
     def find(self, message_id: UUID) -> MediaRow | None:
         """The file of a message, or None where there is none that this user sees."""
@@ -117,6 +117,6 @@ class UserMedia(UserStore):
     def begin_upload(self, announced: dict[str, JsonValue]) -> Upload:
         """Announces a file: conversation_id, type, mime_type, size and file_name.
 
-        Where the first answer was lost it is announced twice, and nobody uses the first.
+        If the first answer was lost, the file is announced twice, and the first place stays empty.
         """
         return understood(Upload, self._call("begin_upload", announced))

@@ -5,7 +5,7 @@ A run's calls go through a RunStore, which is bound to the account, the run and 
 worker that has lost the run's lease can write nothing through it.
 
 Every call may be repeated. Every call raises StoreUnavailable or StoreError as `Store`'s do, and
-NotFound for what the account does not have.
+NotFound for a row that is not the account's.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Calling = Callable[[str, dict[str, object]], object]
 
 
 class MetakockaStore(Store):
-    """What the sync asks of the database for any account."""
+    """The sync's calls for any account."""
 
     def connections_due(self, batch: int) -> list[Due]:
         """Up to `batch` accounts with something to do, the longest waiting first."""
@@ -100,7 +100,7 @@ class MetakockaStore(Store):
         return None if answer is None else understood(float, answer)
 
     def read_partners(self, account_id: UUID, refs: Sequence[PartnerRef]) -> list[KnownPartner]:
-        """What is known of up to 500 partners, in their order."""
+        """The known facts about up to 500 partners, in their order."""
         return _read_partners(self._call, account_id, refs)
 
     def blocked_contacts(self, account_id: UUID) -> int:
@@ -129,7 +129,7 @@ class MetakockaStore(Store):
 
 @dataclass(frozen=True)
 class RunStore:
-    """What one run asks of the database, for its account and its worker.
+    """The calls of one run, for its account and its worker.
 
     A write raises LeaseLost once another worker has the run.
     """
@@ -183,7 +183,7 @@ class RunStore:
     # partners that were read
 
     def read_partners(self, refs: Sequence[PartnerRef]) -> list[KnownPartner]:
-        """What is known of up to 500 partners, in their order."""
+        """The known facts about up to 500 partners, in their order."""
         return _read_partners(self.call, self.account_id, refs)
 
     def is_anothers(self, metakocka_id: str, contact_id: UUID) -> bool:
@@ -194,7 +194,7 @@ class RunStore:
     def apply_partners(
         self, items: Sequence[PartnerItem], *, quiet: bool = False
     ) -> list[PartnerResult]:
-        """Writes up to 500 merged partners; answers what became of each, in their order.
+        """Writes up to 500 merged partners; answers the outcome of each, in their order.
 
         With `quiet` the followers of the contacts are told at the end of the run.
         """
@@ -214,7 +214,7 @@ class RunStore:
     ) -> None:
         """Notes when partners of contacts that are to be sent still had the agreed values.
 
-        `base` is what is agreed from now on, where there is one partner.
+        `base` is the new agreed state, for a single partner.
         """
         self._write(
             "note_partners_seen",
@@ -237,9 +237,9 @@ class RunStore:
     def settle_partner(
         self, contact_id: UUID, changed_seq: int | None, item: PartnerItem
     ) -> Settled:
-        """Notes what was agreed when a contact was sent; `changed_seq` is as it was claimed.
+        """Notes the agreed state of a sent contact; `changed_seq` is the one that was claimed.
 
-        That the contact is this partner is noted even where the result is stale.
+        Its partner is noted even if the result is stale.
         """
         answer = self._write(
             "settle_partner",
@@ -305,7 +305,7 @@ class RunStore:
         )
         has_asked = understood(bool, answer)
         if has_asked and intent_id is not None:
-            # in this order: the person's answer settles what the call has made
+            # in this order: the person's answer settles the outcome of the call
             self.settle_intent(intent_id, "abandoned")
         return has_asked
 
@@ -328,7 +328,7 @@ class RunStore:
     ) -> BegunIntent:
         """Notes that a call will be made, or answers the intent that is open already.
 
-        The outcome will be looked for by what was `sent`.
+        The search for the outcome uses the fields of `sent`.
 
         Raises:
             Conflict: The contact is a partner by now.

@@ -1,4 +1,4 @@
-"""What users ask of the sync with Metakocka: who may, a run, which contacts are which partners."""
+"""Users' requests to the sync with Metakocka: permission, a run, the partners of contacts."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class MetakockaUser(UserStore):
     def mappings(
         self, account_id: UUID, contact_id: UUID | None, cursor: str | None, page_size: int
     ) -> Mappings:
-        """Which contacts are which partners."""
+        """The partners of contacts, by page."""
         answer = self._call(
             "metakocka_mappings",
             {

@@ -1,4 +1,4 @@
-"""What the sync with Metakocka and the database tell each other."""
+"""The rows that the sync with Metakocka and the database pass to each other."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Counts(_Row):
 
 
 class SyncRequest(_Row):
-    """What a user requested of a run; everything where both are None."""
+    """A user's request to a run; everything if both are None."""
 
     contact_ids: list[UUID] | None = None
     metakocka_ids: list[str] | None = None
@@ -141,7 +141,7 @@ class Candidate(_Row):
 
 
 class KnownPartner(_Row):
-    """What is known of a partner.
+    """The known facts about a partner.
 
     An `unchanged` partner has the hash of the request, and only its id is given. Otherwise
     `contact_id` is its contact, with the contact's state; where that is None, `candidates` are the
@@ -190,15 +190,15 @@ class PartnerItem(_Given):
 
     metakocka_id: str
     partner_hash: str | None
-    # what both sides have now; where they differ, what they last had in common
+    # the values that both sides have now; where they differ, the last common ones
     base: Fields
     contact_id: UUID | None = None
     expected_version: int | None = None
-    # what is to be written to the contact
+    # the values to write to the contact
     changes: Fields = Field(default_factory=dict)
     conflicts: list[FieldConflict] = Field(default_factory=list)
     candidates: list[UUID] = Field(default_factory=list)
-    # the contact has what the partner lacks: it is to be sent
+    # the contact has values that the partner lacks: it must be sent
     push: bool = False
     partner: Fields | None = None
     # when the partner was read
@@ -206,7 +206,7 @@ class PartnerItem(_Given):
 
 
 class PartnerResult(_Row):
-    """What became of an item; a stale item is to be read and merged again."""
+    """The outcome of an item. A stale item must be read and merged again."""
 
     metakocka_id: str | None
     status: Literal["created", "adopted", "updated", "unchanged", "stale", "waiting", "refused"]
@@ -216,7 +216,7 @@ class PartnerResult(_Row):
 
 
 class Settled(PartnerResult):
-    """What became of a contact that was sent."""
+    """The outcome of a sent contact."""
 
     # it has been edited since it was claimed, and will be claimed again
     changed_meanwhile: bool
@@ -229,9 +229,9 @@ class Intent(_Row):
     # it may be deleted, or merged into the contact that is claimed
     contact_id: UUID
     operation: Literal["add_partner", "update_partner"]
-    # a digest of what was to be sent
+    # a digest of the fields to send
     fingerprint: str
-    # what was to be sent
+    # the fields to send
     sent: Fields
     state: IntentState
     # seconds since the call began
@@ -251,7 +251,7 @@ class BegunIntent(Intent):
 
 
 class DirtyContact(_Row):
-    """A contact that is to be sent, with what was last agreed with its partner."""
+    """A contact to send, with the state on which it and its partner last agreed."""
 
     contact_id: UUID
     # the number of its last change

@@ -1,4 +1,4 @@
-"""What users are told on their devices: pushes are claimed and settled, each by one worker."""
+"""Notifications on users' devices: pushes are claimed and settled, each by one worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PushJob(BaseModel):
     p256dh: str = Field(repr=False)
     auth: str = Field(repr=False)
     kind: str
-    # what the notification's link opens: the conversation, or another row
+    # the row that the notification's link opens: a conversation, or another row
     subject_id: UUID
     title: str = Field(repr=False)
     body: str = Field(repr=False)

@@ -26,7 +26,7 @@ class OutboundMessage(BaseModel):
     text: str
     # what WhatsApp takes under the name of the type; none for text
     content: JsonValue
-    # WhatsApp's ids of what is answered, and of what a reaction is to
+    # WhatsApp's ids: of the answered message, and of the message that gets the reaction
     reply_to: str | None
     reaction_to: str | None
 

@@ -52,7 +52,7 @@ class Caller:
     With a user's `token` the calls are that user's, and without one the functions' own. Each raises
 
         StoreUnavailable: The database can't be reached, or is too busy.
-        StoreError: It refused the call, or answered what we don't understand.
+        StoreError: It refused the call, or its answer can't be understood.
         NotSignedIn: The user's token is not accepted.
         RequestError: One of our SQL functions refuses, with its sentence, field and hint.
     """
@@ -72,7 +72,7 @@ class Caller:
     def call(
         self, function: str, arguments: Mapping[str, object], *, repeat: bool = True
     ) -> object:
-        """What an SQL function answers; None where it answers nothing."""
+        """The answer of an SQL function; None if it has none."""
         return self._ask("POST", f"rpc/{function}", repeat=repeat, json=arguments)
 
     def rows(self, table: str, query: Iterable[tuple[str, str]]) -> list[Row]:
@@ -111,7 +111,7 @@ class Caller:
             return None
         try:
             answer: object = response.json()
-        # a number of too many digits, or what is nested too deep
+        # a number with too many digits, or JSON that is nested too deep
         except (ValueError, RecursionError):
             raise StoreError("The database's answer is no JSON that we can read.") from None
         return answer
@@ -183,7 +183,7 @@ class UserStore:
     """The database as one user sees it: row level security decides.
 
     Each call is in a subclass, and raises as those of `Caller`: NotSignedIn, NotAllowed, NotFound
-    (also for what is hidden), Conflict, Unprocessable; StoreUnavailable when it can't be reached.
+    (also for a hidden row), Conflict, Unprocessable; StoreUnavailable when it can't be reached.
     """
 
     def __init__(self, caller: Caller) -> None:
@@ -193,7 +193,7 @@ class UserStore:
         return self._caller.call(function, arguments)
 
     def _rows(self, table: str, columns: str, **equal: object) -> list[Row]:
-        """Up to 100 rows of which columns equal what is given."""
+        """Up to 100 rows whose columns equal the given values."""
         equals = [(column, f"eq.{value}") for column, value in equal.items()]
         return self._caller.rows(table, [("select", columns), ("limit", "100"), *equals])
 

@@ -15,7 +15,7 @@ class _Row(BaseModel):
 
 
 class Template(_Row):
-    """A template as WhatsApp lists it, with the names of what is to be filled."""
+    """A template as WhatsApp lists it, with the names of its variables."""
 
     name: str
     language: str
@@ -40,7 +40,7 @@ class TemplateSync(_Row):
 
 
 class TemplateStore(Store):
-    """Which templates are read, and what was read; each call raises as `Store` says."""
+    """The accounts whose templates are read, and the result; each call raises as `Store` says."""
 
     def template_owners(self) -> list[TemplateOwner]:
         """The WhatsApp Business accounts whose templates are to be read."""
@@ -51,7 +51,7 @@ class TemplateStore(Store):
     ) -> TemplateSync:
         """Writes all templates of a WhatsApp Business account; those not given are gone.
 
-        They are as WhatsApp had them at `read_at`: what a webhook has said since then stands.
+        They are as WhatsApp had them at `read_at`: news from webhooks since then stays.
         """
         answer = self._call(
             "apply_templates",

@@ -17,7 +17,7 @@ class _Part(BaseModel):
 
 
 class _Item(_Part):
-    # of the WhatsApp Business account that the webhook is about: who is told if it is rejected
+    # the WhatsApp Business account of the webhook: its owners see a rejection
     waba_id: str | None = None
 
 
@@ -71,7 +71,7 @@ class Participant(_Part):
 
 
 class GroupNews(_Part):
-    """What is told of a group; None is not said."""
+    """News of a group; a field that is None says nothing."""
 
     name: str | None = None
     state: Literal["active", "suspended", "deleted"] | None = None
@@ -80,7 +80,7 @@ class GroupNews(_Part):
 
 
 class GroupEventItem(_Item):
-    """What happened to a group."""
+    """An event of a group."""
 
     kind: Literal["group_event"] = "group_event"
     phone_number_id: str
@@ -90,7 +90,7 @@ class GroupEventItem(_Item):
 
 
 class CallNews(_Part):
-    """What is told of a call; when people spoke is said at the end."""
+    """News of a call; only its end says when people spoke."""
 
     event: Literal["connect", "ringing", "accepted", "rejected", "terminate"]
     started_at: datetime | None
@@ -143,7 +143,7 @@ class HistoryItem(_Item):
     text: str
     content: dict[str, JsonValue] | None
     reply_to: str | None
-    # what had become of one of ours
+    # the status of a message of ours
     status: Literal["delivered", "read", "failed"] | None
 
 
@@ -181,7 +181,7 @@ class SystemItem(_Item):
 
 
 class StatusItem(_Item):
-    """What became of a message that we sent."""
+    """The status of a message that we sent."""
 
     kind: Literal["status"] = "status"
     phone_number_id: str
@@ -190,12 +190,12 @@ class StatusItem(_Item):
     at: datetime
     error_code: int | None
     error_message: str | None
-    # what we called the message when we sent it
+    # our id of the message, which we gave when we sent it
     message_ref: UUID | None
 
 
 class EffectItem(_Item):
-    """What somebody does to the message `reply_to`: a reaction, an edit, a deletion."""
+    """An effect on the message `reply_to`: a reaction, an edit, a deletion."""
 
     kind: Literal["effect"] = "effect"
     phone_number_id: str
@@ -213,7 +213,7 @@ class EffectItem(_Item):
 
 
 class AccountEventItem(_Item):
-    """What WhatsApp says of an account, which is known by one of the two ids."""
+    """An event of an account, which is known by one of the two ids."""
 
     kind: Literal["account_event"] = "account_event"
     phone_number_id: str | None
@@ -324,7 +324,7 @@ class WebhookStore(Store):
     ) -> ReplayResult:
         """Applies a stored webhook's `items` as they are parsed now, in one transaction.
 
-        What is missing is added, and customers' messages are shown as the items say. Repeating
+        Missing rows are added, and customers' messages are shown as the items say. Repeating
         it changes nothing; with `dry_run` it is undone at once.
 
         Raises:

@@ -181,7 +181,7 @@ export type Database = {
           external_id: string;
           /** Identifies the account; every other row of the business names it as account_id. */
           id: string;
-          /** The language of what the system writes for people: en or sl. If none is given: sl in Slovenia, or else en. */
+          /** The language in which the system writes to people: en or sl. If none is given: sl for an account in Slovenia, and en for others. */
           language: "en" | "sl";
           /** How many messages one user, staff or customer, may write in a minute. */
           messages_per_minute: number;
@@ -189,7 +189,7 @@ export type Database = {
           messages_per_request: number;
           /** The name of the business, which customers see. */
           name: string;
-          /** The time of day, in the account's time zone, from which nothing that waits is sent: no reminder, and no message that was written to be sent later. Null: there are no quiet hours. */
+          /** The time of day, in the account's time zone, at which the quiet hours begin. During them no reminder and no scheduled message is sent. Null: there are no quiet hours. */
           quiet_from: string | null;
           /** The time of day at which the quiet hours end; earlier than quiet_from means on the next day. */
           quiet_until: string | null;
@@ -316,7 +316,7 @@ export type Database = {
           merged_by: string | null;
           /** The ids of the conversations that moved to the kept contact. */
           moved_conversations: string[];
-          /** What moved to the kept contact: jobs, invoices and loyalty_transactions with their ids, and loyalty_lots with the points left of each. */
+          /** The rows that moved to the kept contact: jobs, invoices and loyalty_transactions by their ids, and loyalty_lots with the points left of each. */
           moved_customer_rows: {
             jobs: string[];
             invoices: string[];
@@ -415,7 +415,7 @@ export type Database = {
           decided_at: string | null;
           /** The user who merged or dismissed the pair; null while it is open. */
           decided_by: string | null;
-          /** What speaks for one person, for the one who decides: phone, email, name … */
+          /** The evidence that both are one person, for the member who decides: phone, email, name … */
           evidence: {
             [key: string]: Json;
           };
@@ -789,7 +789,7 @@ export type Database = {
           }
         ];
       };
-      /** Notes of staff about a conversation, and what happened to it at the desk; no customer reads them. Insert conversation_id, note and mentions; the author may change note and mentions, and delete_note deletes. */
+      /** Notes of staff about a conversation, and its events at the desk; no customer reads them. Insert conversation_id, note and mentions; the author may change note and mentions, and delete_note deletes. */
       conversation_notes: {
         Row: {
           /** The account of the conversation; filled in. */
@@ -804,7 +804,7 @@ export type Database = {
           created_at: string;
           /** When it was deleted (UTC); its text is gone, its number stays. */
           deleted_at: string | null;
-          /** What happened, and with whom, until when or with which label, for clients that write a text of their own; null for a note. */
+          /** The facts of the event (the assignee, the label, the end of the snooze), for clients that write a text of their own; null for a note. */
           event: {
             event: string;
             assignee_id?: string;
@@ -1332,7 +1332,7 @@ export type Database = {
           created_at: string;
           /** Identifies the label. A client may choose it. */
           id: string;
-          /** What people read; 1 to 64 characters, once in an account. */
+          /** The text that people read, 1 to 64 characters, unique in the account. */
           name: string;
           /** When the row last changed (server time, UTC). */
           updated_at: string;
@@ -2264,11 +2264,11 @@ export type Database = {
           created_at: string;
           /** Identifies the reply. A client may choose it. */
           id: string;
-          /** What people type to find it; 1 to 32 small letters, digits, hyphens and underscores, once in an account. */
+          /** The code that people type to find it: 1 to 32 small letters, digits, hyphens and underscores, unique in the account. */
           short_code: string;
           /** The reply, 1 to 4,096 characters, with variables: {{contact.name}}, {{appointment.time}}, {{appointment.service}}, {{invoice.number}}, {{invoice.amount}}, {{invoice.due_on}}, {{points.total}}, {{agent.name}}, {{account.name}}. */
           text: string;
-          /** What people read in the list; at most 200 characters. */
+          /** The title that people read in the list; at most 200 characters. */
           title: string | null;
           /** When the row last changed (server time, UTC). */
           updated_at: string;
@@ -2564,7 +2564,7 @@ export type Database = {
           details: NonNullable<Json>;
           /** Identifies the error. */
           id: string;
-          /** What happened, in a sentence. */
+          /** The error, in a sentence. */
           message: string;
           /** The partner's mk_id, or batch for an error about several partners. */
           metakocka_id: string | null;
@@ -2673,7 +2673,7 @@ export type Database = {
           id: string;
           /** Whether contacts are written without an event for each. One resync at the end tells clients to read again. */
           quiet: boolean;
-          /** What the user asked for: contacts, partners, or neither for everything. */
+          /** The request of the user: some contacts, some partners, or everything if it names neither. */
           request: {
             contact_ids?: string[];
             metakocka_ids?: string[];
@@ -2688,7 +2688,7 @@ export type Database = {
           succeeded: number;
           /** The number of contacts or partners to check; null while it is not known. */
           total: number | null;
-          /** What began the run: the schedule, a changed contact (wake), a user, or the command line. */
+          /** The cause of the run: the schedule, a changed contact (wake), a user, or the command line. */
           trigger: "schedule" | "wake" | "user" | "cli";
           /** The number without a difference. */
           unchanged: number;
@@ -3360,7 +3360,7 @@ export type Database = {
           contact_id: string;
           /** When the suggestion was made (server time, UTC). */
           created_at: string;
-          /** What speaks for one person, for the one who decides: phone, email, name … */
+          /** The evidence that both are one person, for the member who decides: phone, email, name … */
           evidence: {
             [key: string]: Json;
           };

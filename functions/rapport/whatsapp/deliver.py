@@ -42,7 +42,7 @@ from rapport.whatsapp.graph import (
 from rapport.whatsapp.outgoing import request_body
 
 PARALLEL = 10
-# Seconds, as all times here: what a message needs at worst, for the call's timeouts and for
+# Seconds, as all times here: the longest time of one message, with the call's timeouts and
 # settling.
 RESERVE = 20.0
 # How long the worker waits for the next message: enough for two tries of a temporary refusal, since

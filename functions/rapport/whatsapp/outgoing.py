@@ -190,7 +190,7 @@ def request_body(
     if message.type == "reaction" and isinstance(sent, dict):
         if message.reaction_to is None:
             raise Unprocessable(
-                "What is reacted to is not in this conversation, or was not sent itself.",
+                "The message that gets the reaction is not in this conversation, or was not sent.",
                 field="content.message_id",
             )
         sent = {**sent, "message_id": message.reaction_to}

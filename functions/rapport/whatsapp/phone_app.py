@@ -136,7 +136,7 @@ def _of_entry(entry: PhoneBookEntry, number: str) -> Iterator[Item]:
     if entry.type != "contact":
         yield skipped("unknown_state", entry.type)
     elif not _is_number(entry.contact.phone_number):
-        # WhatsApp promises a country code; the phone's own book has what somebody typed
+        # WhatsApp promises a country code; the phone's own book has the digits that somebody typed
         yield skipped("malformed_phone_book", "contact.phone_number: not a number")
     elif entry.action == "remove":
         yield PhoneBookItem(

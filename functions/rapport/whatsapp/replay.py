@@ -72,7 +72,7 @@ def _replay_one(store: WebhookStore, event: RawEvent, *, dry_run: bool) -> Repla
         logger.error("not replayed", extra={"event_id": event.id, **described(error)})
         return Replayed(event.id, failure=str(error))
     # a parser error in one event must not stop the events after it
-    except Exception as error:  # noqa: BLE001 - whatever it is
+    except Exception as error:  # noqa: BLE001 - any crash of the parser
         log_crash(error, event_id=event.id)
         return Replayed(event.id, failure=f"The parser crashed ({type(error).__name__}).")
     return Replayed(event.id, result.applied, result.corrected, len(result.rejected))

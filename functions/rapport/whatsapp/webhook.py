@@ -43,7 +43,7 @@ def sign(body: bytes, secret: str) -> str:
 
 
 def is_well_formed(signature: str) -> bool:
-    """Whether the text has the form of Meta's signature, whatever was signed."""
+    """Whether the text has the form of Meta's signature; it may be of another body."""
     return re.fullmatch(r"sha256=[0-9a-f]{64}", signature) is not None
 
 

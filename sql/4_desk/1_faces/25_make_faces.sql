@@ -7,7 +7,7 @@ create function private.make_face(
     view_name text,
     -- as in status_words
     face text,
-    -- what else of contact_states (s) the face shows, and of what is joined to it
+    -- further columns that the face shows: of contact_states (s), and of the joined table
     more text[],
     joined text default '',
     name text default 's.name'
@@ -69,7 +69,7 @@ begin
         view_name, array_to_string(more, ', '), fields, face, joined
     );
 
-    -- what the table says of a column holds of the face's as well, unless that has words of its own
+    -- the comment of the table's column serves for the face's column, unless the face has its own
     for documented in
         select a.attname, d.description
         from pg_catalog.pg_attribute a

@@ -27,11 +27,7 @@ declare
     last_name text := after_name;
     last_id uuid := after_id;
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    end if;
+    perform private.require_member(account_id);
 
     -- A walk along the list finds enough contacts with a frequent word; sorting all of them would
     -- take longer. It does not find enough with a rare word; for that an index of words is faster.
@@ -214,7 +210,7 @@ begin
         select c.*
         from public.contacts_v2 c
         where c.id = i.id
-        -- one by one, whatever number of rows the planner expects from the policies
+        -- one by one: from the policies the planner expects a wrong number of rows
         limit 1
     ) v;
 

@@ -167,7 +167,7 @@ create function private.search_by_words(
     stable
     rows 50
     set search_path = ''
-    -- always by the index of words, whatever the statistics say
+    -- always by the index of words, even if the statistics favour another way
     set plan_cache_mode = force_generic_plan
     set enable_bitmapscan = on
     set enable_sort = on

@@ -197,7 +197,7 @@ comment on column public.contact_suggestions.other_contact_id is
 comment on column public.contact_suggestions.reason is
     'same_sender, number_changed, user_id_changed, same_name, same_phone, same_email, same_row (of an imported file) or same_partner (of the ERP).';
 comment on column public.contact_suggestions.evidence is
-    'What speaks for one person, for the one who decides: phone, email, name …'
+    'The evidence that both are one person, for the member who decides: phone, email, name …'
     ' Type: {[text]: json}';
 comment on column public.contact_suggestions.status is
     'open, merged or dismissed.';
@@ -228,7 +228,7 @@ comment on column public.open_suggestions.other_name is
 comment on column public.open_suggestions.reason is
     'same_sender, number_changed, user_id_changed, same_name, same_phone, same_email, same_row (of an imported file) or same_partner (of the ERP).';
 comment on column public.open_suggestions.evidence is
-    'What speaks for one person, for the one who decides: phone, email, name …';
+    'The evidence that both are one person, for the member who decides: phone, email, name …';
 comment on column public.open_suggestions.created_at is
     'When the suggestion was made (server time, UTC).';
 comment on function private.dismiss_pair(uuid) is

@@ -132,7 +132,7 @@ comment on column public.contact_merges.moved_conversations is
 comment on column public.contact_merges.kept_conversations is
     'The ids of the conversations that the kept contact had before.';
 comment on column public.contact_merges.moved_customer_rows is
-    'What moved to the kept contact: jobs, invoices and loyalty_transactions with their ids, and loyalty_lots with the points left of each.'
+    'The rows that moved to the kept contact: jobs, invoices and loyalty_transactions by their ids, and loyalty_lots with the points left of each.'
     ' Type: {jobs: uuid[], invoices: uuid[], loyalty_transactions: uuid[], loyalty_lots: {[text]: bigint}}';
 comment on column public.contact_merges.settled_suggestions is
     'The ids of the suggestions about the two contacts that the merge settled.';

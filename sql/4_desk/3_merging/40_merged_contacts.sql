@@ -30,7 +30,7 @@ create function private.merged_contact(kept public.contacts, dropped public.cont
     set search_path = ''
 as $$
 declare
-    -- what the kept one lacks the dropped one has
+    -- a value that the kept contact lacks comes from the dropped one
     merged public.contacts := jsonb_populate_record(
         kept,
         (

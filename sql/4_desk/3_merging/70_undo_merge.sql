@@ -238,7 +238,7 @@ comment on function private.require_undoable(uuid) is
 comment on function private.unmerged_fields(public.contact_merges, public.contacts) is
     'The fields of the kept contact that get their earlier values back, and those that were changed since.';
 comment on function private.return_sent_reminders(public.contact_merges) is
-    'Notes for the restored contact what the kept one was reminded of since the merge.';
+    'Notes for the restored contact the reminders that the kept one got since the merge.';
 comment on function private.undo_contact_merge(uuid) is
     'Undoes a merge: {kept, restored, changed_since, not_returned}, the contacts by their ids.';
 comment on function public.undo_merge(uuid) is

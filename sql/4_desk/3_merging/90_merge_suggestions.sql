@@ -1,6 +1,6 @@
 /*
-    What a merge, and its undo, do with suggestions: one about the two contacts is settled; one
-    about the dropped contact and a third is passed on to the kept contact.
+    The suggestions in a merge and in its undo. A suggestion about the two contacts is settled. A
+    suggestion about the dropped contact and a third one is passed on to the kept contact.
 */
 create function private.settle_suggestions(account_id uuid, kept_id uuid, dropped_id uuid)
     returns uuid[]

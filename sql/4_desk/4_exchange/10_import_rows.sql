@@ -1,7 +1,6 @@
 /*
-    Imports one row of a file, in the contacts page's words. Each row stands alone: it is
-    imported, or it is refused with the reason and changes nothing, whatever happens to other
-    rows.
+    Imports one row of a file, in the contacts page's words. Each row stands alone, apart from all
+    other rows: it is imported, or it is refused with the reason and changes nothing.
 
     A field that a row leaves out stays. A row that repeats what the contact shows locks and
     writes nothing, so a file can be imported again.

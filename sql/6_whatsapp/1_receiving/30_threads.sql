@@ -175,8 +175,8 @@ declare
     found_count integer;
     locked_count integer;
 begin
-    -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever table sizes
-    -- the planner assumes
+    -- lateral with a limit, here and elsewhere: each item is looked up by key, even if the planner
+    -- assumes wrong table sizes
     select
         -- an open thread stays with its customer, even if the number has another owner now
         array_agg(private.placed_whatsapp_item(f.item, c.id, c.customer_id)),

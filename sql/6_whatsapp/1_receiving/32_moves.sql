@@ -1,6 +1,6 @@
 /*
     After a number or user id is relinked: moves the contact's phone, and its threads, which go on
-    under the new key. Each notice of a batch moves what the notice before it has left.
+    under the new key. Each notice of a batch moves the threads as the notice before has left them.
 */
 create function private.lock_whatsapp_contacts(
     items private.whatsapp_item[],

@@ -130,8 +130,8 @@ create function private.attach_named_messages(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    A status with our own id proves that WhatsApp took the message, whatever the outcome of our
-    call. The messages are locked.
+    A status with our own id proves that WhatsApp took the message, even if our call failed or had
+    no answer. The messages are locked.
 */
 declare
     named record;

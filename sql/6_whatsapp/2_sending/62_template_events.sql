@@ -98,7 +98,7 @@ begin
     loop
         template_name := event.content ->> 'message_template_name';
         template_language := replace(event.content ->> 'message_template_language', '-', '_');
-        -- an event is kept as it came, whatever it holds
+        -- an event is kept as it came, even with a wrong value
         continue when length(template_name) not between 1 and 512
             or length(template_language) not between 1 and 32
             or num_nulls(template_name, template_language) > 0;

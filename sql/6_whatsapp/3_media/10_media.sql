@@ -1,7 +1,7 @@
 /*
     The file of a message: WhatsApp's facts about it, and whether we have it. WhatsApp deletes a
     customer's file after 7 days, and then nobody has it. So fetching it is a job of its own: the
-    message is kept whatever happens to the file.
+    message is kept, even if its file is lost.
 */
 create table public.message_media (
     id              uuid primary key default gen_random_uuid(),

@@ -37,7 +37,7 @@ create function private.media_expires_at(sent_at timestamptz)
     set search_path = ''
 as $$
 begin
-    -- whatever time the message gives, it was sent before it arrived
+    -- a message was sent before it arrived, even if its own time is later
     return least(sent_at, now()) + interval '7 days';
 end
 $$;

@@ -17,7 +17,7 @@ from tests.world import seed_uuid
 from rapport.client.rows import Message, Profile
 from rapport.errors import NotAllowed
 
-# more are for whoever has the time
+# set FAULT_CHANGES for more
 CHANGES = int(os.environ.get("FAULT_CHANGES", "1500"))
 SEED = int(os.environ.get("FAULT_SEED", "20261121"))
 PATIENCE = 60.0

@@ -68,7 +68,7 @@ WRITES = 8
 # seconds for what should come to rest in a moment
 PATIENCE = 30.0
 ACCOUNTS = (ALPINE, BAY)
-# who writes, and of which business
+# the writers, each with a business
 PEOPLE = {
     "andrej": ALPINE,
     "anton": ALPINE,
@@ -239,7 +239,7 @@ class Stage:
         facts = Facts(self.world, ACCOUNTS)
         planned = []
         for way in ways:
-            # those who may write this more often than those who may not
+            # users who may write this more often than users who may not
             user = self.random.choice(["andrej", "anton", "olivia", "olivia", *PEOPLE])
             if way.of in ("my_profile", "claim_portal_invitation"):
                 user = self.random.choice([*LOGINS, "stranger"])
@@ -449,7 +449,7 @@ class Stage:
         await self.renew(follower)
 
     async def put_in_order(self) -> None:
-        """Those who would be away for good come back sometimes."""
+        """Clients that would be away for good come back sometimes."""
         for user, role in STAFF.items():
             if self.random.random() < 0.7:
                 self.world.owner.execute(
@@ -595,7 +595,7 @@ def out_of_order(part: Part, rows: list[Row]) -> str | None:
 
 
 def people(world: World) -> None:
-    """Those who are not in every world, with something that each business has from the start."""
+    """People who are not in every world, with rows that each business has from the start."""
     owner = world.owner
     for name in ("anton", "ciril"):
         owner.execute(

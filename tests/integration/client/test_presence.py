@@ -243,7 +243,7 @@ async def heard_by(socket: BareSocket) -> list[tuple[str, Any]]:
 async def test_a_customer_whose_login_is_unlinked_sees_nobody_come_to_the_desk(
     portal: Portal,
 ) -> None:
-    """On a socket that stays where it was; those who still belong there meet elsewhere."""
+    """On a socket that stays where it was; the remaining members meet elsewhere."""
     world = portal.world
     world.owner.execute("update public.contacts set portal_user_id = null where id = %s", [CARLOS])
     world.owner.execute(
@@ -282,7 +282,7 @@ async def test_a_customer_whose_login_is_unlinked_sees_nobody_come_to_the_desk(
         await until(lambda: carloss.online == keys())
 
         assert await heard_by(hers) == []
-        # by then nothing but that the name is another, and that those who were there left
+        # by then nothing but that the name is another, and that the people who were there left
         (told, frame), (left, diff) = before
         assert (told, left) == ("broadcast", "presence_diff")
         assert b"topics.changed" in frame

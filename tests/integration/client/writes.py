@@ -1,4 +1,4 @@
-"""Whatever signed-in users may write, read from the catalog, and random writes made of it.
+"""All that signed-in users may write, read from the catalog, and random writes made of it.
 
 A table, a view or a function that is new in the catalog is drawn as well. Where nobody has said
 what its columns or arguments may be, `Catalog` names it.
@@ -295,7 +295,7 @@ SERVERS = _words(
     messages.status author_id author_name deleted_at event
     """
 )
-# of which the key of a written row is, and the key
+# the table of a written row's key, and the key
 KEYS = {
     "accounts": ("id", "account"),
     "contacts_live_chat": ("id", "contact"),

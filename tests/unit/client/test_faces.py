@@ -1,4 +1,4 @@
-"""One face kept live, whatever order its events come in."""
+"""One face kept live, for any order of its events."""
 
 from __future__ import annotations
 

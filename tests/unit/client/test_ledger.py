@@ -1,4 +1,4 @@
-"""What has been told of each row, whatever order it is heard in."""
+"""The news that was told of each row, for any order of hearing."""
 
 from __future__ import annotations
 

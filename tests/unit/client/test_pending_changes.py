@@ -1,4 +1,4 @@
-"""What waits to be told, also where whoever is told is slow."""
+"""Changes that wait to be told, also to a slow reader."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_rows_that_change_again_are_told_once_where_much_waits() -> None:
 
     assert await taken(pending) == [
         inserted(row(1)),
-        # a new message is told as new and in its place, whatever has become of it
+        # a new message is told as new and in its place, even if it was changed since
         inserted(row(2, 3)),
         inserted(row(3)),
         updated(row(9, 4), row(9, 6)),

@@ -19,7 +19,7 @@ async def nobodys() -> str:
 
 
 class Joined(Presence):
-    """A room whose topic is joined, whatever the server says."""
+    """A room whose topic is joined, without a server's word."""
 
     @property
     def is_connected(self) -> bool:

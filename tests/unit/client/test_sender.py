@@ -105,7 +105,7 @@ async def test_a_file_that_was_locked_for_a_while_is_sent_afterwards(
 
 async def test_a_chat_that_is_out_of_order_keeps_no_other_waiting(tmp_path: Path) -> None:
     server = Chats()
-    # whoever waits for such a pause waits too long for this test
+    # such a pause is too long for this test
     sending, _ = sender(tmp_path, server, Timing(first_backoff=600, longest_backoff=600), print)
     server.out_of_order = {str(FIRST)}
     for n in range(5):

@@ -64,7 +64,7 @@ class Account:
 
 
 class OneContact(Account):
-    """Whatever a row says, it is known of the same contact."""
+    """An account in which every row is the same contact's."""
 
     def imported(self, row: int, contact: Contact) -> ImportedRow:
         del contact
@@ -223,7 +223,7 @@ def test_what_went_in_is_told_when_the_rest_does_not_or_is_not_wanted(file: Path
 
 
 def test_a_file_is_not_held_in_memory(file: Path) -> None:
-    """20 MB of notes, of which only what tells repeated rows is kept."""
+    """20 MB of notes. Only the facts that tell repeated rows are kept."""
     with file.open("w") as table:
         table.write("phone,notes\n")
         table.writelines(f"0401{number:05},{'n' * 10_000}\n" for number in range(2_000))

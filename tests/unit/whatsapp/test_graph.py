@@ -1,4 +1,4 @@
-"""What is known after a call of WhatsApp's API, whatever the network does."""
+"""The knowledge after a call of WhatsApp's API, for all that the network can do."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def bench_metakocka() -> None:
             Figure("… beside one by one", f"{measured.times_one_by_one:.1f} times as fast", "≥ 5"),
             Figure("… in the database", f"{measured.first_cpu_s:.1f} s"),
             Figure("… beside COPY", f"{measured.times_copy:.2f} times as long", "≤ 4"),
-            Figure("… events to those who follow", f"{measured.events}", "1"),
+            Figure("… events to followers", f"{measured.events}", "1"),
             Figure("Second run, 1 % changed", f"{measured.second_s:.1f} s"),
             Figure("… contacts written", f"{measured.second_writes}", f"{measured.changed}"),
         ]
@@ -189,7 +189,9 @@ def _subscribers(stack: Stack, progress: TerminalProgress) -> list[Figure]:
 
 
 def _away(stack: Stack, progress: TerminalProgress) -> list[Figure]:
-    with progress.step(f"Making {away.CHANGES:,} changes for who is away, {away.ROUNDS} times"):
+    with progress.step(
+        f"Making {away.CHANGES:,} changes for an absent client, {away.ROUNDS} times"
+    ):
         figures = away.measure(stack)
     seconds = figures.seconds
     return [

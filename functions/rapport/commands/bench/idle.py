@@ -1,4 +1,4 @@
-"""`rapport up` without work: how fast it starts, and what it and its sockets keep in memory."""
+"""`rapport up` without work: how fast it starts, and how much memory it and its sockets keep."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ where c.deleted_at is null;
 
 /*
     Of seven contacts in eight one thread, of some an older one as well; most have a few
-    messages, and what is missing to the number wanted is one thread of the largest account.
+    messages, and the rest of the wanted number is one thread of the largest account.
 */
 create temporary table threads on commit drop as
 select

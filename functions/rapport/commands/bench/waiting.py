@@ -16,7 +16,7 @@ async def until(condition: Callable[[], bool], problem: str) -> None:
     """Returns when the condition holds. Raises StackError with `problem` if it does not in time."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while not condition():  # noqa: ASYNC110 - of what has no event
+            while not condition():  # noqa: ASYNC110 - the condition has no event
                 await asyncio.sleep(PAUSE_S)
     except TimeoutError:
         raise StackError(problem) from None

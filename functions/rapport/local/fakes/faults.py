@@ -1,12 +1,18 @@
-"""Faults on order, for every stand-in: which request meets one, and how the connection breaks."""
+"""The orders to a stand-in at /_fake/…: faults, and the refusal of a wrong order.
+
+A fault says which requests meet it, and how the connection breaks. A refusal names each wrong
+field.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from starlette.responses import Response
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_core import PydanticCustomError
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 Milliseconds = Annotated[int, Field(ge=0, le=120_000)]
@@ -98,3 +104,17 @@ class CloseDropped:
         await self._app(scope, receive, forward)  # type: ignore[arg-type]  # Starlette's own
         # uvicorn closes the connection of an application that returns anything
         return _DROPPED if is_dropped else None
+
+
+def wrong_field(field: str, message: str) -> PydanticCustomError:
+    """The error of a field, for a check of several fields."""
+    return PydanticCustomError("order", "{message}", {"field": field, "message": message})
+
+
+def refused_order(error: ValidationError) -> Response:
+    """422 with an entry for each wrong field; `loc` begins with the field."""
+    entries = json.loads(error.json(include_url=False))
+    for entry in entries:
+        context = entry.pop("ctx", {})
+        entry["loc"] = entry["loc"] or [context.get("field", "body")]
+    return JSONResponse(entries, 422)

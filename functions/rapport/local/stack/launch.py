@@ -50,7 +50,7 @@ def running(
     """Starts the folder's stack, yields it when every part is ready, and stops it at the end.
 
     `fresh` deletes the folder's data and secrets first. `only` names the children to start beside
-    Postgres. Raises StackError for whatever prevents the start; nothing runs then.
+    Postgres. Raises StackError if the stack can't start; then nothing runs.
     """
     _forget_libpq_settings()
     state.open_folder(folder)

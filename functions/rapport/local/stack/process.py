@@ -51,7 +51,7 @@ class Child:
 
 
 class Process:
-    """A started child; its output goes to `log`, with `append` after what is there."""
+    """A started child; its output goes to `log`, with `append` after the present text."""
 
     def __init__(
         self,

@@ -143,7 +143,7 @@ class Stack(BaseModel):
 
     @property
     def inbox_url(self) -> str:
-        """The page with what Auth has sent."""
+        """The page with the mails and SMS that Auth has sent."""
         return f"{self.url}/_mail"
 
     def queue_url(self, logical_id: str) -> str:

@@ -1,4 +1,4 @@
-"""What a person or a program needs in order to use a running stack."""
+"""The addresses, keys and logins of a running stack, for a person or a program."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
         self.transport.abort()
 
     async def run_asgi(self) -> None:
-        """Runs the application; what it has sent last must be read soon."""
+        """Runs the application; the client must read its last messages soon."""
         await super().run_asgi()
         if not self.disconnected:
             self._end = self.loop.call_later(self.close_timeout, self.transport.abort)

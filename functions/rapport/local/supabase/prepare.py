@@ -23,7 +23,7 @@ def set_doorbell(stack: Stack) -> None:
 
 HOSTED = Path(__file__).parent / "hosted"
 LOGIN_ROLES = ("postgres", "authenticator", "supabase_auth_admin")
-# its comment holds the digest of the files that prepared the database; 01_roles.sql creates it
+# its comment holds the digest of the files that prepared the database; the first of them creates it
 MARKED_SCHEMA = "extensions"
 
 

@@ -1,4 +1,4 @@
-"""What hosted projects refuse at /rest/v1 and the PostgREST here, 12.0.2, would take.
+"""The requests at /rest/v1 that hosted projects refuse and PostgREST 12.0.2 would take.
 
 - They load pg-safeupdate for the API: an UPDATE or DELETE without WHERE is refused in every
   statement of its sessions, those of functions too. Here no library can be loaded: requests are
@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 from starlette.responses import JSONResponse
 
 COMMANDS = {"PATCH": "UPDATE", "DELETE": "DELETE"}
-# what a query may say beside filters; a limit on a write is ignored since PostgREST 13
+# parameters of a query beside the filters; a limit on a write is ignored since PostgREST 13
 NO_FILTERS = frozenset({"columns", "limit", "offset", "on_conflict", "order", "select"})
 
 

@@ -1,4 +1,4 @@
-"""What one user may have of the REST service, so that many requests of one don't slow others."""
+"""One user's share of the REST service, so that many requests of one don't slow others."""
 
 from __future__ import annotations
 

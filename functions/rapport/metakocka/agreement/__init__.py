@@ -1,1 +1,1 @@
-"""What a contact and its partner agree on; pure, without I/O."""
+"""The agreement between a contact and its partner; pure, without I/O."""

@@ -28,7 +28,7 @@ _TELLING = frozenset({"name", "email", "phone", "gsm", "street"})
 
 @dataclass(frozen=True)
 class Entries(Generic[E]):
-    """A merged list: what is agreed, the contact's list, and the entries for Metakocka."""
+    """A merged list: the agreed one, the contact's, and the entries for Metakocka."""
 
     agreed: tuple[E, ...] = ()
     crm: tuple[E, ...] = ()

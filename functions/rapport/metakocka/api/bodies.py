@@ -1,4 +1,4 @@
-"""What is sent to Metakocka: a new partner, or the changes of one.
+"""The bodies for Metakocka: a new partner, or the changes of one.
 
 A new partner is sent with its own person and the address for invoices. add_partner takes one more
 of each at most. So further people and addresses follow as an update, once there are ids.

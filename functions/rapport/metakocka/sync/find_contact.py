@@ -1,4 +1,4 @@
-"""Which contact a partner is: what it may be known by, and the contacts that it may be. Pure."""
+"""A partner's contact: the values by which it is searched, and the choice among the found. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class ContactState:
 
 
 def ref_of(partner: Partner, *, known_hash: bool = True) -> PartnerRef:
-    """What a partner may be known by; without its hash the database tells everything of it."""
+    """The values by which the database finds a partner's contact.
+
+    Without the hash the database tells all facts, of an unchanged partner too.
+    """
     party = partner.party
     email = party.email if misfit("crm", "email", party.email) is None else None
     return PartnerRef(
@@ -81,7 +84,7 @@ def known_state(known: KnownPartner) -> ContactState | None:
 def contact_for(
     partner: Partner, known: KnownPartner, region: str
 ) -> ContactState | Sequence[Candidate] | None:
-    """A partner's contact; None for a new one, or the candidates among whom a person chooses."""
+    """A partner's contact, or the candidates among which a person chooses; None for a new one."""
     contact = known_state(known)
     candidates = [one for one in known.candidates if may_be(one, partner, region)]
     if contact is not None or not candidates:
@@ -94,7 +97,7 @@ def contact_for(
 
 
 def needs_person(partner: Partner, known: KnownPartner, region: str) -> bool:
-    """Whether an open question offers this partner, or is about a contact that may be it."""
+    """Whether an open question offers this partner, or is about a candidate."""
     return known.needs_person or any(
         one.needs_person and may_be(one, partner, region) for one in known.candidates
     )

@@ -32,9 +32,9 @@ from rapport.store.metakocka_rows import DirtyContact, Fields
 
 By = Literal["tax_id_number", "email", "phone", "name"]
 _IN_TURN: tuple[By, ...] = ("tax_id_number", "email", "phone", "name")
-# partners that a person is shown to choose from
+# a person chooses among this many partners
 SHOWN = 20
-# partners that the database tells of in one call
+# one call of the database takes this many partners
 _IN_A_CALL = 500
 # the fields that get_partner is known to return
 _RETURNED = (
@@ -49,7 +49,7 @@ _RETURNED = (
     "country",
 )
 _HOME = ("street", "post_number")
-# in what an intent has sent: the names of the fields that a customer wrote
+# the field of an intent's `sent` with the names of the fields that a customer wrote
 UNPROVED = "unproved"
 
 
@@ -76,7 +76,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Several:
-    """A person has to choose among these partners, or to say that it is none of them."""
+    """A person has to choose one of these partners, or none."""
 
     partners: tuple[Partner, ...]
     by: By | None = None
@@ -122,7 +122,7 @@ class NoPartner:
 
 @dataclass(frozen=True)
 class NotYet:
-    """The partner can be known in so many seconds at the earliest."""
+    """The partner can't be known yet; the next try is in `seconds`."""
 
     seconds: float
     why: str
@@ -144,7 +144,7 @@ Match = Known | Found | Several | NoPartner | NotYet
 
 
 class Searching(Protocol):
-    """What searches partners: a MetakockaClient."""
+    """The calls that search partners; a MetakockaClient has them."""
 
     def find_partners(self, key: Key, value: str) -> list[PartnerRecord]: ...
 
@@ -202,8 +202,8 @@ class PartnerFinder:
     def for_contact(self, job: DirtyContact, party: Party) -> Found | Several | NoPartner:
         """Searches the partner of a claimed contact.
 
-        What the customer has written proves nothing: where it finds a partner, a person decides.
-        A question that no person has answered stays while the partners that it offers exist.
+        A value that the customer has written proves nothing: if it finds a partner, a person
+        decides. An open question stays while the partners that it offers exist.
         """
         sure = proved(party, job.unproved, self.region, emails=job.emails, phones=job.phones)
         said = words(party, job.unproved, self.region) if job.unproved else None
@@ -217,10 +217,10 @@ class PartnerFinder:
     def for_call(
         self, contact_id: UUID, sent: Fields, ruled_out: Sequence[str] = ()
     ) -> Found | Several | NoPartner:
-        """Searches the partner that a call may have made of a contact, by what was sent.
+        """Searches the partner that a call may have made of a contact, by the fields of `sent`.
 
-        What the customer has written finds it only where the partner has all the other values
-        that were sent, too.
+        A value that the customer has written finds it only if the partner has all the other sent
+        values too.
         """
         party, unproved = Party.model_validate(sent), _unproved(sent)
         found = self._search(contact_id, proved(party, unproved, self.region), ruled_out)
@@ -275,7 +275,7 @@ class PartnerFinder:
 def _searches(clues: Clues, by: By) -> list[tuple[Key, str]]:
     match by:
         case "tax_id_number":
-            # beside a customer's words it is the staff's, and was searched before
+            # with a customer's words: the tax number is the staff's, and was searched before
             number = None if clues.are_words else clues.tax_id_number
             spellings = tax_spellings(number, clues.region) if number else ()
             return [("partner_tax_number", one) for one in spellings]
@@ -294,7 +294,7 @@ def _searches(clues: Clues, by: By) -> list[tuple[Key, str]]:
 
 
 def _is_it(clues: Clues, other: Party, by: By, home: Party | None = None) -> bool:
-    """Whether it has the value that was searched, and no other tax number or email."""
+    """Whether the other party has the searched value, and no other tax number or email."""
     is_tax_known = clues.tax_id_number is not None and other.tax_id_number is not None
     is_same_tax = is_tax_known and same("tax_id_number", clues.tax_id_number, other.tax_id_number)
     is_same_email = any(same("email", one, other.email) for one in clues.emails)
@@ -326,6 +326,6 @@ def _is_same(name: str, one: Party, other: Party) -> bool:
 
 
 def _unproved(sent: Fields) -> list[str]:
-    """The fields among what was sent that the customer wrote."""
+    """The sent fields that the customer wrote."""
     names = sent.get(UNPROVED)
     return [str(one) for one in names] if isinstance(names, list) else []

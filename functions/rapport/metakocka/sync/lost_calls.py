@@ -1,4 +1,4 @@
-"""What became of calls without an answer.
+"""The outcome of calls that had no answer.
 
 A worker that finds an intent with an unknown outcome searches the partner first. The call is made
 again only once it is sure that there is no such partner.
@@ -44,7 +44,7 @@ class LostCalls:
     late: float
 
     def settle_intents(self, job: DirtyContact) -> Known | NotYet | Several | None:
-        """Settles those of a claimed contact: the partner that a call has made, if it has."""
+        """Settles the intents of a claimed contact; answers the partner that a call has made."""
         known: Known | None = None
         for intent in job.intents:
             match = self._settle(job, intent)
@@ -56,17 +56,17 @@ class LostCalls:
         return known
 
     def settle_orphans(self) -> None:
-        """Settles those of deleted contacts; a partner that was made is noted as theirs."""
+        """Settles the intents of deleted contacts, and notes the partners made for them."""
         for intent in self.store.unsettled_intents():
             if not intent.is_orphaned:
                 continue
             try:
                 self._settle_orphan(intent)
             except MetakockaClosed:
-                # it concerns all calls: the run ends
+                # the error concerns all calls: the run ends
                 raise
             except MetakockaError as error:
-                # the intent stays open, and a partner that may be its waits
+                # the intent stays open, and so no partner that may be its becomes a contact
                 self.progress.log(TO_METAKOCKA, error, contact_id=intent.contact_id)
                 if isinstance(error, MetakockaUnavailable):
                     return
@@ -96,7 +96,7 @@ class LostCalls:
                 return Known(mk_id, sent, "created")
             return TAKEN
         if is_too_soon:
-            why = "What became of the last call is being found out."
+            why = "The outcome of the last call is not known yet. The next run looks for it."
             return NotYet(self.late - intent.age, why)
         if found.partners:
             why = f"{len(found.partners)} partners may be it: a person decides."
@@ -114,7 +114,7 @@ class LostCalls:
                 self.store.settle_intent(intent.intent_id, "settled", mk_id)
                 return
             if isinstance(found, Several) and not is_too_soon:
-                words = "Several partners may be that of a contact that was deleted."
+                words = "Several partners may belong to a contact that was deleted."
                 self.progress.log(TO_METAKOCKA, MetakockaError(words), contact_id=intent.contact_id)
         if not is_too_soon:
             self.store.settle_intent(intent.intent_id, "abandoned")

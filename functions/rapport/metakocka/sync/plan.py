@@ -1,4 +1,4 @@
-"""What is to be written on each side, for one contact and its partner. Pure: calls nothing."""
+"""The values to write on each side, for one contact and its partner. Pure: calls nothing."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Plan:
 
     @property
     def base(self) -> Party:
-        """What both sides hold at present.
+        """The values that both sides have now.
 
-        A value that is still to be sent stands here as Metakocka has it: so the next merge sees
+        A value that is still to be sent stands here as Metakocka has it. So the next merge sees
         that the contact has changed.
         """
         pending: dict[str, object] = {}
@@ -57,7 +57,7 @@ class Plan:
         return not merged.crm_changes and not merged.conflicts and not merged.held
 
     def item(self, contact: ContactState | None, seen_at: datetime | None = None) -> PartnerItem:
-        """What the database writes; without a contact it makes one.
+        """The item for the database, which makes a contact if there is none.
 
         `seen_at` is when the partner was read, or a little earlier.
         """
@@ -106,7 +106,7 @@ class Agreed:
     plan: Plan
     # when the partner was read last
     seen_at: datetime
-    # of the merges before the last
+    # the results of the merges before the last
     changes: Mapping[str, Value] = field(default_factory=dict)
     decided: tuple[Conflict, ...] = ()
     held: tuple[Held, ...] = ()
@@ -132,7 +132,7 @@ class Agreed:
 
     @property
     def theirs(self) -> Fields | None:
-        """What is agreed while an update is on its way; None where it stays as it was.
+        """The agreed state while an update is on its way; None if it stays as it was.
 
         A field that is decided for the contact stands here as Metakocka has it so far.
         """
@@ -144,14 +144,14 @@ class Agreed:
 
     @property
     def item(self) -> PartnerItem:
-        """What the database writes at the end."""
+        """The item for the database after the last merge."""
         changes = as_fields({**self.changes, **self.plan.merged.crm_changes})
         return self.plan.item(self.contact, self.seen_at).model_copy(
             update={
                 "changes": changes,
                 "expected_version": self.contact.version if changes else None,
                 "conflicts": field_conflicts((*self.decided, *self.plan.merged.conflicts)),
-                # a value that Metakocka refused some times it would refuse again now
+                # Metakocka has refused the rest several times, and would refuse it again now
                 "push": False,
             }
         )
@@ -166,7 +166,7 @@ def agree(
 ) -> Agreed:
     """Merges a contact with its partner as it is now.
 
-    `before` is the last merge, if any, and then `contact` is that merge's.
+    `before` is the last merge, if any; then `contact` comes from it.
     """
     merged = before.plan.merged if before else None
     if merged is not None:

@@ -54,7 +54,7 @@ class CallFailures:
 # seconds: how often a step, and an outcome, tells the database how far the run has come
 KEEP = 15.0
 TELL = 2.0
-# outcomes that a report shows of those that did not go well
+# a report shows this many outcomes that did not go well
 TROUBLES = 20
 
 Status = Literal[
@@ -74,7 +74,7 @@ _WAITING = frozenset({"conflict", "waiting"})
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one contact or partner; `id` is the one that the request named."""
+    """The outcome for one contact or partner; `id` is the one that the request named."""
 
     id: str
     status: Status
@@ -91,9 +91,9 @@ class Outcome:
 
 @dataclass
 class Progress:
-    """The counts of a run; telling them extends the run's lease.
+    """The counts of a run. Each report of them to the database extends the run's lease.
 
-    Telling raises LeaseLost once another worker has the run.
+    A report raises LeaseLost once another worker has the run.
     """
 
     store: RunStore

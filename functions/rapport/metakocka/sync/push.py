@@ -132,7 +132,7 @@ class Push:
             self._is_given_up = True
 
     def settle_orphans(self) -> None:
-        """Finds out what became of calls for contacts that were deleted; raises as `run`."""
+        """Finds the outcome of calls for contacts that were deleted; raises as `run`."""
         self._lost.settle_orphans()
 
     def _push(self, job: DirtyContact) -> None:
@@ -224,7 +224,7 @@ class Push:
             record = self._sender.change_partner(job, update)
 
     def _settle(self, job: DirtyContact, ending: Ending) -> Ending:
-        """Writes how it ended, and what becomes of the contact's mark.
+        """Writes the ending, and keeps or removes the contact's mark.
 
         Raises:
             NotFound: The contact was deleted or merged meanwhile, and its mark with it.
@@ -243,7 +243,7 @@ class Push:
             if settled.status == "refused":
                 refused = StoreError(settled.reason or "The database does not take it.")
                 self._log(job, refused)
-                # without that the contact would be claimed again at once
+                # an unblocked contact would be claimed again at once
                 ending = Ending("failed", refused, missing=())
         if ending.several is not None:
             several = ending.several
@@ -319,7 +319,7 @@ def _outcome(job: DirtyContact, ending: Ending) -> Outcome:
 
 
 def _is_about_all(error: RapportError) -> bool:
-    """Whether the next contact would fare no better."""
+    """Whether the error would be the same for the next contact."""
     return isinstance(error, MetakockaClosed) or not isinstance(
         error, MetakockaError | NotFound | Unprocessable
     )

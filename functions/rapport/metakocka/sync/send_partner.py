@@ -105,7 +105,7 @@ def _intended(
     sent: Fields,
     metakocka_id: str | None = None,
 ) -> Iterator[Intent]:
-    """The intent of one call, which is made within.
+    """The intent of one call; the call is made in the `with` block.
 
     After a success the intent is settled where the call changes the partner `metakocka_id`.
     Otherwise it is still open, and the caller settles it once the contact has its new partner.
@@ -123,7 +123,7 @@ def _intended(
     # `sent` is granted once: if our answer is lost, the next worker sees a call that was never made
     if not is_ours or not store.settle_intent(intent.intent_id, "sent"):
         raise MetakockaOutcomeUnknown(
-            "What became of an earlier call is not known yet.", operation=operation
+            "The outcome of an earlier call is not known yet.", operation=operation
         )
     try:
         yield intent

@@ -1,4 +1,4 @@
-"""What is known after a call of Metakocka, whatever the network and its server do."""
+"""The knowledge after a call of Metakocka, for all that the network and its server can do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read of Metakocka's answers, whatever their shape."""
+"""The reading of Metakocka's answers, in any shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One contact and its partner agree in the end, whatever was lost on the way."""
+"""One contact and its partner agree in the end, even if something was lost on the way."""
 
 from __future__ import annotations
 

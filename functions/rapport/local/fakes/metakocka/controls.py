@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rapport.local.fakes.faults import refused_order
 from rapport.local.fakes.metakocka.answers import show
 from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.local.fakes.metakocka.fields import MetakockaFault, Payload
-from rapport.local.fakes.refusals import invalid
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -160,7 +160,7 @@ class MetakockaControls:
             try:
                 return JSONResponse(await run_in_threadpool(obey, await request.body()))
             except ValidationError as error:
-                return invalid(error)
+                return refused_order(error)
             except MetakockaFault as fault:
                 return JSONResponse({"error": fault.description}, 422)
 

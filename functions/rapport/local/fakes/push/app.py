@@ -2,8 +2,9 @@
 
 POST /_fake/devices subscribes a browser and answers what its page would get. POST /push/{device}
 takes a push as RFC 8030 has it: it is signed (RFC 8292) and is opened with the device's key
-(RFC 8291). GET /_fake/received shows what the devices have shown. POST /_fake/forget ends a
-subscription, POST /_fake/behaviour orders faults, POST /_fake/reset forgets everything.
+(RFC 8291). GET /_fake/received lists the notifications that the devices have shown. POST
+/_fake/forget ends a subscription, POST /_fake/behaviour orders faults, POST /_fake/reset forgets
+everything.
 """
 
 from __future__ import annotations
@@ -29,9 +30,15 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from rapport.local.fakes.faults import CloseDropped, Dropped, FaultyBehaviour, OrderedFault, Orders
+from rapport.local.fakes.faults import (
+    CloseDropped,
+    Dropped,
+    FaultyBehaviour,
+    OrderedFault,
+    Orders,
+    refused_order,
+)
 from rapport.local.fakes.push.device import Device, UnreadablePush
-from rapport.local.fakes.refusals import invalid
 from rapport.local.fakes.shelf import Kept, Shelf
 from rapport.push.encryption import CURVE, from_base64url
 
@@ -78,14 +85,14 @@ class _Refused(Exception):  # noqa: N818 - an answer
 
 
 class PushService:
-    """Its devices, and what each has shown."""
+    """Its devices, with the notifications that each has shown."""
 
     def __init__(self, url: str, shelf: Shelf | None = None) -> None:
         self.url = url
         self._devices: dict[str, Device] = (
             {} if shelf is None else Kept.of(shelf, "device", TypeAdapter(Device))
         )
-        # those that were ended
+        # the ended subscriptions
         self._gone: set[str] = set()
         self._received: list[JsonValue] = []
         self._behaviour = PushBehaviour()
@@ -106,7 +113,7 @@ class PushService:
             try:
                 order = model.model_validate_json(await request.body() or b"{}")
             except ValidationError as error:
-                return invalid(error)
+                return refused_order(error)
             return JSONResponse(carry_out(order))
 
         return Route(f"/_fake/{name}", endpoint, methods=["POST"])

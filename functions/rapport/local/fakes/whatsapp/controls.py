@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rapport.local.fakes.refusals import invalid
+from rapport.local.fakes.faults import refused_order
 from rapport.local.fakes.whatsapp.behaviour import WhatsAppBehaviour
 from rapport.local.fakes.whatsapp.compose import compose
 from rapport.local.fakes.whatsapp.courier import Courier
@@ -141,7 +141,7 @@ class WhatsAppControls:
         try:
             page = _MessageList.model_validate(dict(request.query_params))
         except ValidationError as error:
-            return invalid(error)
+            return refused_order(error)
         sent = [
             one.shown()
             for one in self._state.sent.values()
@@ -158,7 +158,7 @@ def _route(name: str, model: type[M], act: Callable[[M], Awaitable[Response]]) -
         try:
             order = model.model_validate_json(await request.body() or b"{}")
         except ValidationError as error:
-            return invalid(error)
+            return refused_order(error)
         try:
             return await act(order)
         except httpx.TransportError as error:

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from rapport.local.fakes.refusals import fault_of
+from rapport.local.fakes.faults import wrong_field
 from rapport.local.fakes.whatsapp.media import SIZE_LIMIT
 from rapport.local.fakes.whatsapp.sends import UserId
 
@@ -205,16 +205,16 @@ class Inbound(_InboundPart):
     @model_validator(mode="after")
     def _is_one_message_of_somebody(self) -> Self:
         if self.sender is None and self.user_id is None:
-            raise fault_of("from", "from or user_id is needed")
+            raise wrong_field("from", "from or user_id is needed")
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
         if not given:
-            raise fault_of("text", f"exactly one of {', '.join(KINDS)} is needed")
+            raise wrong_field("text", f"exactly one of {', '.join(KINDS)} is needed")
         if len(given) > 1:
-            raise fault_of(given[1], f"{' and '.join(given)} are given: give one of them")
+            raise wrong_field(given[1], f"{' and '.join(given)} are given: give one of them")
         if self.group_change is not None and self.group_id is None:
-            raise fault_of("group_id", "group_id is needed")
+            raise wrong_field("group_id", "group_id is needed")
         if self.sender is None and (self.history or self.phone_book):
-            raise fault_of("from", "from is needed: the phone app knows people by number")
+            raise wrong_field("from", "from is needed: the phone app knows people by number")
         return self
 
     @property

@@ -31,7 +31,7 @@ from rapport.local.supabase.auth.models import (
 )
 from rapport.local.supabase.auth.project import Project
 
-# which mail a link is the one of
+# the mail of each kind of link
 _LINKS = {
     "signup": messages.SIGN_UP,
     "invite": messages.INVITATION,
@@ -60,7 +60,7 @@ class UserList(BaseModel):
 
 
 class AdminEndpoints:
-    """What the service key may do; every endpoint raises AuthError for any other token."""
+    """The endpoints for the service key; every endpoint raises AuthError for any other token."""
 
     def __init__(self, project: Project) -> None:
         self._project = project

@@ -46,7 +46,7 @@ class Code(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A code that was presented and is valid: whose, of what kind, and for what address."""
+    """A valid code that was presented: its user, its kind and its address."""
 
     user_id: UUID
     kind: str

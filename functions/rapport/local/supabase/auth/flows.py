@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel
 
-from rapport.local.supabase.auth.challenges import Challenge
 from rapport.local.supabase.auth.errors import AuthError
+from rapport.local.supabase.auth.models import Challenge
 from rapport.local.supabase.auth.users import Connection
 
 # a code is used at once; the way from mail to link may take as long as the link is valid

@@ -76,7 +76,7 @@ def refuse(request: Request, error: AuthError) -> JSONResponse:
 def _on_auth_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, AuthError):
         raise error
-    # 501: what is not served here, as intended
+    # 501: parts that are not served here, as intended
     if error.status >= 500 and error.status != 501:
         log.error("%s %s: %s", request.method, request.url.path, error.message)
     return refuse(request, error)

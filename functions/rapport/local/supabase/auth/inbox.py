@@ -1,4 +1,4 @@
-"""The local inbox: what Auth has sent, for a person at a page and for programs as JSON."""
+"""The local inbox: Auth's mails and SMS, as a page for people and as JSON for programs."""
 
 from __future__ import annotations
 

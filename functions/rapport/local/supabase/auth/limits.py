@@ -1,4 +1,4 @@
-"""How often something may be asked, counted in this process."""
+"""Rate limits, counted in this process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REMEMBERED = 10_000
 
 
 class Limiter:
-    """Counts what was asked within a time that slides along. `period` in seconds."""
+    """Counts the requests within a time that slides along. `period` in seconds."""
 
     def __init__(self, allowed: int, period: float, refusal: AuthError) -> None:
         self._allowed = allowed

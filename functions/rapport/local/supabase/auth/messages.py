@@ -1,4 +1,4 @@
-"""What Auth sends by mail and SMS: composed here, and laid into the local inbox."""
+"""The mails and SMS of Auth: composed here, and put into the local inbox."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rapport.local.supabase.auth.errors import validation_failed
 from rapport.local.supabase.auth.project import Project
 from rapport.local.supabase.auth.users import Connection, User
 
-# the inbox forgets what is older
+# older messages leave the inbox
 KEPT = 1_000
 
 
 class Purpose(NamedTuple):
-    """A kind of mail: what its link verifies, where its code is kept, and what it says."""
+    """A kind of mail: the code that its link verifies, the place of that code, and its sentence."""
 
     verifies: str
     kind: Kind

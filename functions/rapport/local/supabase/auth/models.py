@@ -17,7 +17,7 @@ from pydantic import (
     StringConstraints,
 )
 
-from rapport.local.supabase.auth.challenges import Challenge
+from rapport.local.supabase.auth.errors import validation_failed
 from rapport.local.supabase.auth.settings import duration
 
 Metadata = dict[str, JsonValue]
@@ -29,6 +29,7 @@ _EMAIL = re.compile(
     r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
 )
 _PHONE = re.compile(r"[1-9][0-9]{1,14}")
+_CHALLENGE = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 
 def _normal_email(value: str) -> str | None:
@@ -64,6 +65,29 @@ Role = Annotated[str, StringConstraints(max_length=255)]
 Text = Annotated[str, StringConstraints(max_length=255)]
 
 
+class Challenge(BaseModel):
+    """The fields by which a body asks that a link lead to a code for its client alone (PKCE)."""
+
+    code_challenge: str | None = None
+    code_challenge_method: str | None = None
+
+    @property
+    def is_pkce(self) -> bool:
+        return bool(self.code_challenge)
+
+    def check(self) -> None:
+        """Raises AuthError for a challenge that can't be met."""
+        if bool(self.code_challenge) != bool(self.code_challenge_method):
+            raise validation_failed("PKCE flow requires code_challenge_method and code_challenge")
+        if self.code_challenge and not _CHALLENGE.fullmatch(self.code_challenge):
+            raise validation_failed(
+                "code challenge has to be between 43 and 128 characters: "
+                "letters, digits, hyphens, periods, underscores and tildes"
+            )
+        if (self.code_challenge_method or "s256").lower() not in ("s256", "plain"):
+            raise validation_failed("code_challenge_method has to be s256 or plain")
+
+
 class Credentials(Challenge):
     """The body of a sign-up or a password grant."""
 
@@ -88,7 +112,7 @@ class CodeGrant(BaseModel):
 
 
 class UserChanges(Challenge):
-    """What users may change about themselves; a metadata key set to null is removed."""
+    """The fields that users may change about themselves; a metadata key set to null is removed."""
 
     email: Email | None = None
     phone: Phone | None = None

@@ -1,4 +1,4 @@
-"""What all endpoints of one stack's Auth share: its database, settings, keys and answers."""
+"""The common part of one stack's Auth endpoints: its database, settings, keys and answers."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from rapport.local.supabase.auth.settings import AuthSettings
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
-# what a browser would read otherwise than we do
+# characters that a browser would read otherwise than we do
 _UNSAFE = re.compile(r"[\x00-\x20\\\x7f]")
 MAX_LENGTH = 2_000
 

@@ -1,4 +1,4 @@
-"""What is not served here, each with a sentence that says what to do."""
+"""The parts of Auth that are not served here, each with a sentence that says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Auth as one application: its endpoints, and what it says of itself."""
+"""Auth as one application: its endpoints, and its description of itself."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class AuthService:
         await self._project.pool.close()
 
     async def settings(self, _: Request) -> Response:
-        """What pages may know of the settings."""
+        """The settings that pages may know."""
         settings = self._project.settings
         return JSONResponse(
             {

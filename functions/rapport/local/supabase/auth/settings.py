@@ -39,7 +39,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class _Section(BaseModel):
-    # the CLI's file has settings of what is not served here
+    # the CLI's file also has settings of parts that are not served here
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
@@ -109,7 +109,7 @@ class AuthSettings(_Section):
 
     @classmethod
     def read(cls, file: Path = CONFIG) -> AuthSettings:
-        """Reads a config.toml; what it doesn't say has its default, and so has a missing file.
+        """Reads a config.toml; a missing setting, or all of a missing file, has its default.
 
         Raises StackError with the name of a setting that is wrong.
         """

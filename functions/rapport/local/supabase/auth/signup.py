@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rapport.local.supabase.auth import flows, messages, passwords, redirects, users
-from rapport.local.supabase.auth.challenges import Challenge
 from rapport.local.supabase.auth.errors import (
     AuthError,
     already_registered,
@@ -20,7 +19,7 @@ from rapport.local.supabase.auth.errors import (
     validation_failed,
 )
 from rapport.local.supabase.auth.http import answer, read
-from rapport.local.supabase.auth.models import Credentials, Metadata
+from rapport.local.supabase.auth.models import Challenge, Credentials, Metadata
 from rapport.local.supabase.auth.project import Project, Session
 
 
@@ -186,7 +185,7 @@ async def _send_first_sms(project: Project, conn: users.Connection, user: users.
 
 
 def _as_new(present: users.User, new: users.NewUser) -> users.User:
-    """What a sign-up would answer if there were no user yet, so that nobody learns of one."""
+    """The answer for a new user, so that nobody learns that there is one already."""
     now = datetime.now(UTC)
     return present.model_copy(
         update={

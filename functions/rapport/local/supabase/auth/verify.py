@@ -23,7 +23,7 @@ from rapport.local.supabase.auth.project import Project, Session
 HALF_CONFIRMED = (
     "Confirmation link accepted. Please proceed to confirm link sent to the other email"
 )
-# what a link of each type may verify
+# the codes that a link of each type may verify
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "signup": ("confirmation_token",),
     "invite": ("confirmation_token",),

@@ -1,5 +1,5 @@
 /*
-    What a hosted project has before the first migration: roles, schemas, extensions and
+    A hosted project before its first migration: roles, schemas, extensions and
     default privileges. Run as supabase_admin, the bootstrap superuser, in every database;
     roles belong to the whole cluster, so their part is written to be repeated.
 

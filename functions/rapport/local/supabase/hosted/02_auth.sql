@@ -1,6 +1,6 @@
 /*
     Schema auth as a hosted project has it: logins, their sessions, and the functions by
-    which policies learn who is asking. Run as supabase_admin after 01_roles.sql.
+    which policies learn who is asking. Run as supabase_admin, after the roles.
 
     Source: column names, types and defaults are those of Supabase Auth (GoTrue 2.189), so
     that a seed written for a hosted project loads. Tables and enum types for what is not
@@ -281,7 +281,7 @@ comment on function auth.jwt() is 'All claims of the request''s token, null with
 
 
 /*
-    What a hosted postgres may do here: read and write rows, refer to users, set triggers on
+    The rights of a hosted postgres here: read and write rows, refer to users, set triggers on
     them, and let other roles read. It owns nothing and creates nothing in this schema.
 */
 grant all on all tables in schema auth to postgres;

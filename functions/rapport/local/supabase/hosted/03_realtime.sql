@@ -1,7 +1,7 @@
 /*
     Schema realtime as a hosted project has it: the table through which the database
     broadcasts, the functions that write to it, and what clients may do with it. Run as
-    supabase_admin after 02_auth.sql.
+    supabase_admin, after schema auth.
 
     Source: names, types, grants and behaviour are those of Supabase Realtime 2.129. What its
     server alone uses there (subscriptions, the SQL that applies RLS) is part of ours.
@@ -119,8 +119,8 @@ create function realtime.send(payload jsonb, event text, topic text, private boo
     set search_path = ''
 as $$
 /*
-    Broadcasts when the transaction commits. Runs with the caller's rights: whoever is subject
-    to RLS needs a policy to insert. A broadcast that fails is a warning, never an error.
+    Broadcasts when the transaction commits. Runs with the caller's rights: a caller who is
+    subject to RLS needs a policy to insert. A broadcast that fails is a warning, never an error.
 */
 declare
     message_id constant uuid := gen_random_uuid();

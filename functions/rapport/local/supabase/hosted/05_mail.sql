@@ -1,6 +1,6 @@
 /*
-    The local inbox: what Auth would send by mail and SMS. A hosted project has nothing like it;
-    there it goes to the mail server and to the SMS provider. Run as supabase_admin.
+    The local inbox: the mails and SMS of Auth. A hosted project has nothing like it; there they
+    go to the mail server and to the SMS provider. Run as supabase_admin.
 */
 create schema local_inbox authorization supabase_auth_admin;
 

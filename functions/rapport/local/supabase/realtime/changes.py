@@ -129,6 +129,6 @@ class ChangeFeed:
         self._report_loss()
 
     def _report_loss(self) -> None:
-        """Makes clients join again, so that they read what they have missed."""
+        """Makes clients join again, so that they read the missed rows."""
         for subscriber in self._registry.subscribers():
             subscriber.report("postgres_changes", "error", "Changes were lost")

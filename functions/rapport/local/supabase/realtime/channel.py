@@ -43,7 +43,7 @@ class JoinRefusedError(Exception):
 
 
 class ChannelSocket(Protocol):
-    """What a channel needs of its socket."""
+    """The socket, as its channels use it."""
 
     keys: KeySet
     token: str
@@ -58,7 +58,7 @@ class ChannelSocket(Protocol):
 
 
 class Services(Protocol):
-    """What the channels of all sockets share."""
+    """The common part of the channels of all sockets."""
 
     bus: Bus
     tracker: Tracker
@@ -100,7 +100,7 @@ class Channel:
         )
         self._expiry: asyncio.TimerHandle | None = None
         self._announcement: asyncio.Task[None] | None = None
-        # what comes before the answer to the join, with the ids of stored broadcasts
+        # messages that come before the answer to the join, and the ids of stored broadcasts
         self._held: list[tuple[str | None, Frame]] | None = []
         self._replay: list[Broadcast] = []
         self._replayed: frozenset[str | None] = frozenset()
@@ -149,8 +149,8 @@ class Channel:
         return {"postgres_changes": bindings}
 
     async def start(self) -> None:
-        """Sends what the join asked for: stored broadcasts, then what came meanwhile, the presence
-        state, and that the database is heard.
+        """Sends the answer to the join's requests: stored broadcasts, then the messages that came
+        meanwhile, the presence state, and the notice that the database is heard.
         """
         for message in self._replay:
             self._send_replayed(message)

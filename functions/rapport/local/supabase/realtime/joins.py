@@ -28,7 +28,7 @@ MAX_SINCE = 253_402_300_799_999
 WAIT_MS = 15_000
 MAX_WAIT_MS = 20_000
 
-# what a binding may have; `id` is the server's own answer, which some clients send back
+# the fields of a binding; `id` is the server's own answer, which some clients send back
 BINDING_KEYS = frozenset({"event", "schema", "table", "filter", "select", "id"})
 
 

@@ -75,7 +75,7 @@ def stored_broadcast(relation: Relation, change: RowChange) -> StoredBroadcast |
 
 
 class StoredMessages:
-    """The rows of realtime.messages, for those who join later.
+    """The rows of realtime.messages, for channels that join later.
 
     `latest_xid` gives the last transaction whose broadcasts were delivered.
     """
@@ -87,7 +87,7 @@ class StoredMessages:
     async def since(self, topic: str, since: int, limit: int) -> list[Broadcast]:
         """The newest broadcasts of a private topic, oldest first; `since` in ms since 1970.
 
-        They include what was delivered before the call. Raises psycopg.Error.
+        They include all that were delivered before the call. Raises psycopg.Error.
         """
         delivered = self._latest_xid()
         async with self._pool.connection() as connection:

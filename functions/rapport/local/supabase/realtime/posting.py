@@ -59,7 +59,7 @@ class _Batch(BaseModel):
 
 
 class Posting:
-    """An ASGI application that broadcasts what is posted; behind a check of API keys.
+    """An ASGI application that broadcasts the posted messages; behind a check of API keys.
 
     On a private topic the caller needs the right to write. In a batch, messages without it are left
     out silently, as on a hosted project.
@@ -175,7 +175,7 @@ def _text(part: bytes) -> str:
 
 
 def _problems(error: ValidationError) -> dict[str, JsonValue]:
-    """What is wrong, by field; a list has one entry for each message up to the last wrong one."""
+    """The errors, by field; a list has one entry for each message up to the last wrong one."""
     by_message: dict[int, dict[str, JsonValue]] = {}
     for each in error.errors():
         match each["loc"]:

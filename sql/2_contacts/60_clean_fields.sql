@@ -130,7 +130,7 @@ begin
         raise sqlstate 'PT422' using
             message = format('%s is true or false.', field.field),
             detail = 'field: ' || field.field,
-            hint = 'Send true, false, or null for what is not known.';
+            hint = 'Send true, false, or null for unknown.';
     elsif field.kind = 'list' then
         cleaned := coalesce(nullif(given, 'null'), '[]');
         if jsonb_typeof(cleaned) <> 'array'
@@ -171,25 +171,6 @@ as $$
 $$;
 
 
-create function private.require_writable(account_id uuid)
-    returns void
-    language plpgsql
-    stable
-    set search_path = ''
-as $$
-begin
-    if account_id is null or account_id not in (select private.my_writable_account_ids()) then
-        raise insufficient_privilege using
-            message = 'You may not write the contacts of this account.',
-            detail = 'field: account_id',
-            hint = 'Its owners, admins and agents may.';
-    end if;
-end
-$$;
-
-
-comment on function private.require_writable(uuid) is
-    'Refuses a caller who may not write the contacts of an account.';
 comment on function private.clean_contact_fields(jsonb) is
     'The fields of a contact without spaces around their values, or a refusal that names the field.';
 comment on function private.clean_field(private.contact_fields, jsonb) is
