@@ -41,8 +41,9 @@ import { AskedSource, AskedSubscription } from "./asked.js";
  * @property {boolean} hasMore whether there are further ones to load
  * @property {boolean} isLoading whether what was asked for last, a filter or a page, is still to come
  * @property {InboxFilter} filter
+ * @property {InboxRow | null} pinned the conversation of `pin`, whether it is among the rows or not
  *
- * @typedef {{ accountId?: string | null, pageSize: number, filter: InboxFilter }} Wanted
+ * @typedef {{ accountId?: string | null, pageSize: number, filter: InboxFilter, pinnedId?: string | null }} Wanted
  *
  * `end` is the last row that was loaded, where there are more; `loaded` came with a further page.
  *
@@ -64,6 +65,8 @@ class InboxSource extends AskedSource {
   hasMore = false;
   /** @type {InboxCounts | null} */
   counts = null;
+  /** @type {InboxRow | null} */
+  pinned = null;
   /** The last row that was loaded, where there are more. @type {InboxRow | null} */
   #end = null;
   /** @type {string | null} */
@@ -115,6 +118,13 @@ class InboxSource extends AskedSource {
     this.#size = this.#wanted.pageSize;
   }
 
+  /** Has the conversation be asked for that is to be pinned. */
+  pin() {
+    const { pinnedId } = this.#wanted;
+    this.pinned = this.known.get(pinnedId ?? "") ?? null;
+    if (pinnedId) this.#change(pinnedId, false);
+  }
+
   more() {
     this.#wantsMore = this.hasMore && !this.#isStale;
   }
@@ -160,7 +170,7 @@ class InboxSource extends AskedSource {
     } catch (error) {
       if (error instanceof NotAllowed || error instanceof NotFound) {
         // the account is not the user's any more: nothing of it is shown, and the error says why
-        this.#end = this.counts = null;
+        this.#end = this.counts = this.pinned = null;
         this.hasMore = false;
         this.doubt();
         this.replace(new Map());
@@ -171,7 +181,7 @@ class InboxSource extends AskedSource {
 
   /** @param {Server} server */
   async #ask(server) {
-    const { filter } = this.#wanted;
+    const { filter, pinnedId } = this.#wanted;
     await this.#look(server);
     const [isStale, isNew, isMiscounted] = [this.#isStale, this.#isNew, this.dueIn === 0];
     const [changed, contacts, wantsMore] = [this.#changed, this.#contacts, this.#wantsMore && !isStale];
@@ -183,6 +193,11 @@ class InboxSource extends AskedSource {
         isStale ? this.#reload(server) : this.#renewed(server, changed, contacts, wantsMore),
         isMiscounted ? this.#count(server) : this.counts,
       ]);
+      if (pinnedId) {
+        const isChanged = isStale || changed.has(pinnedId) || contacts.has(this.pinned?.customer_id);
+        const pinned = found.rows.get(pinnedId) ?? (isChanged ? await this.#one(server, pinnedId) : this.pinned);
+        if (pinnedId === this.#wanted.pinnedId && JSON.stringify(pinned) !== JSON.stringify(this.pinned)) this.pinned = pinned;
+      }
       // an answer to an older question
       if (filter !== this.#wanted.filter) return;
       if (JSON.stringify(counts) !== JSON.stringify(this.counts)) this.counts = counts;
@@ -283,23 +298,38 @@ class InboxSource extends AskedSource {
   /**
    * @param {Server} server
    * @param {Json} which
+   */
+  #page(server, which) {
+    const { status, assigneeId, isFree, labelId, isSnoozed, query } = this.#wanted.filter;
+    return this.#rows(server, {
+      assignee_id: assigneeId,
+      is_free: !!isFree,
+      label_id: labelId,
+      is_snoozed: isSnoozed,
+      status,
+      query,
+      ...which,
+    });
+  }
+
+  /**
+   * A conversation that any filter may leave out.
+   *
+   * @param {Server} server
+   * @param {string} id
+   */
+  async #one(server, id) {
+    return (await this.#rows(server, { ids: [id] }))[0] ?? null;
+  }
+
+  /**
+   * @param {Server} server
+   * @param {Json} given
    * @returns {Promise<InboxRow[]>}
    */
-  async #page(server, which) {
+  async #rows(server, given) {
     if (!this.#account) return [];
-    const { status, assigneeId, isFree, labelId, isSnoozed, query } = this.#wanted.filter;
-    const rows = /** @type {InboxRow[]} */ (
-      await server.rpc("inbox_page", {
-        account_id: this.#account,
-        assignee_id: assigneeId,
-        is_free: !!isFree,
-        label_id: labelId,
-        is_snoozed: isSnoozed,
-        status,
-        query,
-        ...which,
-      })
-    );
+    const rows = /** @type {InboxRow[]} */ (await server.rpc("inbox_page", { account_id: this.#account, ...given }));
     return rows.map((row) => Object.freeze(row));
   }
 
@@ -367,11 +397,23 @@ export class InboxSubscription extends AskedSubscription {
     this.#show();
   }
 
+  /**
+   * Has one conversation be shown as `pinned`, such as the one that is open, also where the list
+   * does not have it; null ends that.
+   *
+   * @param {string | null} conversationId
+   */
+  pin(conversationId) {
+    this.#wanted.pinnedId = conversationId?.toLowerCase();
+    this.#inbox.pin();
+    this.#show();
+  }
+
   /** @override @param {readonly InboxRow[]} rows */
   more(rows) {
-    const { counts, hasMore, isLoading } = this.#inbox;
+    const { counts, pinned, hasMore, isLoading } = this.#inbox;
     const unreadCount = rows.filter(({ unread_count }) => unread_count).length;
-    return { counts, unreadCount, hasMore, isLoading: isLoading && !this.isClosed, filter: this.#wanted.filter };
+    return { counts, pinned, unreadCount, hasMore, isLoading: isLoading && !this.isClosed, filter: this.#wanted.filter };
   }
 
   get #inbox() {
