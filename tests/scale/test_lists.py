@@ -215,6 +215,22 @@ QUESTIONS = {
         "select * from public.inbox_page(%s, is_snoozed => false, before => %s)",
         pages_of_conversations,
     ),
+    "inbox, by surname": Question(
+        "select * from public.inbox_page(%s, query => %s)",
+        words(
+            """
+            select distinct on (md5(split_part(name, ' ', 2))) split_part(name, ' ', 2)
+            from public.contacts
+            where account_id = %s
+            order by md5(split_part(name, ' ', 2))
+            limit 20
+            """
+        ),
+    ),
+    "inbox, some that have changed": Question(
+        "select * from public.inbox_page(%s, is_snoozed => false, ids => array[%s::uuid])",
+        conversations,
+    ),
     "inbox, counts": Question("select public.inbox_counts(%s)", nothing),
     "inbox, counts by label": Question("select public.label_counts(%s)", nothing),
     "unread of one": Question(

@@ -61,7 +61,7 @@ const COUNT_PAUSE = 2000;
 const MARKERS = 100;
 
 /** @extends {AskedSource<InboxRow>} */
-class InboxSource extends AskedSource {
+export class InboxSource extends AskedSource {
   hasMore = false;
   /** @type {InboxCounts | null} */
   counts = null;
