@@ -37,6 +37,7 @@ declare
     patterns text[];
     literal_patterns text[];
     contact_ids uuid[];
+    is_untaken constant boolean := is_free and assignee_id is null and status = 'open';
     -- where the statement begins; null for the latest conversations
     begins_at text;
     found_ids uuid[];
@@ -94,6 +95,17 @@ begin
     ) <= few then
         begins_at := '(select s.id from public.desk_states s'
             ' where s.account_id = $1 and s.assignee_id = $2) b';
+    elsif is_untaken and (
+        select count(*)
+        from (
+            select
+            from private.untaken_conversations u
+            where u.account_id = inbox_ids.account_id
+            limit few + 1
+        ) u
+    ) <= few then
+        begins_at := '(select u.conversation_id as id from private.untaken_conversations u'
+            ' where u.account_id = $1) b';
     elsif is_snoozed and (
         select count(*)
         from (
@@ -156,9 +168,14 @@ begin
             ' and case (select s.assignee_id from public.desk_states s'
             ' where s.id = a.conversation_id limit 1) when $2 then true else false end'
         end,
-        case when is_free then
-            ' and case when exists (select from public.desk_states s'
-            ' where s.id = a.conversation_id and s.assignee_id is not null) then false else true end'
+        case
+            when is_untaken then
+                ' and case when exists (select from private.untaken_conversations u'
+                ' where u.conversation_id = a.conversation_id) then true else false end'
+            when is_free then
+                ' and case when exists (select from public.desk_states s'
+                ' where s.id = a.conversation_id and s.assignee_id is not null)'
+                ' then false else true end'
         end,
         case when label_id is not null then
             ' and case when exists (select from public.conversation_labels l'

@@ -401,6 +401,13 @@ def test_the_population_is_as_triggers_and_constraints_would_have_left_it(
         full join public.conversation_activity a on a.conversation_id = k.id
         where k.customer_id is distinct from a.customer_id
         union
+        select 'taken conversations differ'
+        from public.conversations k
+        left join public.desk_states s on s.id = k.id
+        left join private.untaken_conversations u on u.conversation_id = k.id
+        where (u.conversation_id is not null) is distinct from
+            (k.status = 'open' and s.assignee_id is null)
+        union
         select 'customers differ'
         from (select * from public.contacts where deleted_at is null) c
         full join public.customers u using (id)

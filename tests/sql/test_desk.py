@@ -120,6 +120,41 @@ def test_conversations_of_who_leaves_or_may_only_read_become_free(world: World) 
     assert world.rows("select from public.conversation_notes") == []
 
 
+def test_open_conversations_that_nobody_has_are_found_and_counted(
+    world: World, thread: UUID
+) -> None:
+    found = "select id from public.inbox_page(%s, is_free => true, status => 'open')"
+    status = "select public.set_conversation_status(%s, %s)"
+
+    def is_untaken() -> bool:
+        (counts,) = ask(world, "vera", "select public.inbox_counts(%s) as c", ALPINE)
+        assert counts["c"]["free"] == len(ask(world, "vera", found, ALPINE))
+        return bool(counts["c"]["free"])
+
+    assert is_untaken()
+    call(world, "andrej", "take_conversation", thread)
+    assert not is_untaken()
+    call(world, "andrej", "hand_over_conversation", thread, ADAM)
+    ask(world, "andrej", status, thread, "closed")
+    call(world, "adam", "release_conversation", thread)
+    assert not is_untaken()
+    ask(world, "andrej", status, thread, "open")
+    assert is_untaken()
+    ask(world, "andrej", status, thread, "pending")
+    assert not is_untaken()
+    # while a member leaves, the conversation is closed
+    ask(world, "andrej", status, thread, "open")
+    call(world, "adam", "take_conversation", thread)
+    with world.owner.transaction():
+        world.owner.execute(
+            "delete from public.account_members where user_id = %s and account_id = %s",
+            [ADAM, ALPINE],
+        )
+        closing = start_blocked(world, "andrej", status, thread, "closed")
+    assert not isinstance(closing.result(10), Refusal)
+    assert not is_untaken()
+
+
 # Notes
 
 
@@ -400,7 +435,12 @@ def test_inbox_is_filtered_and_counted(world: World) -> None:
     assert found(label_id=label["id"]) == [1, 2, 3]
     assert found(label_id=label["id"], assignee_id=ADAM) == [2]
     # by name, digits of the phone and more, and groups by theirs
-    ask(world, "andrej", "update public.contacts_v2 set name = 'Čuk Nika' where phone = %s", "+38640000005")
+    ask(
+        world,
+        "andrej",
+        "update public.contacts_v2 set name = 'Čuk Nika' where phone = %s",
+        "+38640000005",
+    )
     world.ingest(
         text_message(
             "wamid.group",
@@ -411,7 +451,9 @@ def test_inbox_is_filtered_and_counted(world: World) -> None:
             sent_at=ago(minutes=30),
         )
     )
-    world.owner.execute("update public.conversations set group_name = 'Cukrarna' where group_id is not null")
+    world.owner.execute(
+        "update public.conversations set group_name = 'Cukrarna' where group_id is not null"
+    )
     group = world.value("select id from public.conversations where group_id is not null")
     newest.append(group)
     assert found(query="cuk") == [0, 6]
