@@ -576,7 +576,9 @@ async def test_a_team_follows_its_inbox_in_both_clients(portal: Portal) -> None:
         desk("label_conversation(%s, %s)", ana, label["id"])
         desk("snooze_conversation(%s, now() + interval '1 day')", nejc)
         desk("set_conversation_status(%s, 'closed')", jan)
-        world.owner.execute("update public.contacts set name = 'Nika N.' where profile_name = 'Nika'")
+        world.owner.execute(
+            "update public.contacts set name = 'Nika N.' where profile_name = 'Nika'"
+        )
         rows = await both(nika, rok, ana, nejc, jan)
         assert [row.customer_name for row in rows] == ["Nika N.", "Rok", "Ana", "Nejc", "Jan"]
         assert (rows[1].assignee_name, rows[2].label_ids) == ("andrej", (label["id"],))
@@ -588,9 +590,12 @@ async def test_a_team_follows_its_inbox_in_both_clients(portal: Portal) -> None:
         }
         await until(lambda: inbox.counts is not None and as_counted(inbox.counts) == counted)
         async with asyncio.timeout(SECONDS):
-            while as_counted(
-                InboxCounts.model_validate((await client.ask("snapshot", of="inbox"))["counts"])
-            ) != counted:
+            while (
+                as_counted(
+                    InboxCounts.model_validate((await client.ask("snapshot", of="inbox"))["counts"])
+                )
+                != counted
+            ):
                 await asyncio.sleep(0.02)
 
         # what the filter brings and takes away
@@ -616,7 +621,9 @@ async def test_a_team_follows_its_inbox_in_both_clients(portal: Portal) -> None:
             while (await client.ask("snapshot", of="inbox"))["pinned"]["last_message"] != "here":
                 await asyncio.sleep(0.02)
         await both(jan)
-        world.owner.execute("delete from public.account_members where user_id = %s", [seed_uuid("andrej")])
+        world.owner.execute(
+            "delete from public.account_members where user_id = %s", [seed_uuid("andrej")]
+        )
         await both()
 
 
@@ -674,10 +681,9 @@ async def test_a_team_follows_what_is_sent_later_and_its_sync_in_both_clients(
                 while True:
                     shown = (await client.ask("snapshot", of=name))["rows"]
                     rows = followed[name].rows.values()
-                    if (
-                        [str(row[column]) for row in shown] == wanted
-                        and sorted(str(getattr(row, column)) for row in rows) == sorted(wanted)
-                    ):
+                    if [str(row[column]) for row in shown] == wanted and sorted(
+                        str(getattr(row, column)) for row in rows
+                    ) == sorted(wanted):
                         return
                     await asyncio.sleep(0.02)
 
