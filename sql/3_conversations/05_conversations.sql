@@ -93,6 +93,11 @@ create index conversations_customer_idx
 create index conversations_account_id_idx
     on public.conversations (account_id);
 
+-- the inbox finds groups by their name, and an account has few
+create index conversations_account_groups_idx
+    on public.conversations (account_id, id)
+    where group_id is not null;
+
 -- a booking has one conversation, which is opened again; a second one is never made. Account and
 -- customer are the job's, and the foreign key needs them
 create unique index conversations_booking_key

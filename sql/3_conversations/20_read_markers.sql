@@ -25,7 +25,8 @@ create table public.read_markers (
 alter table public.read_markers enable row level security;
 
 
-create index read_markers_user_id_idx on public.read_markers (user_id);
+-- a client asks for the latest ones, since the user may have read on another device
+create index read_markers_user_id_idx on public.read_markers (user_id, read_at);
 
 
 create policy "readers can read their own markers"

@@ -55,11 +55,15 @@ create index conversation_notes_author_id_idx
     on public.conversation_notes (author_id);
 
 
+-- a deleted row is gone for everybody, as broadcasts and the log tell it
 create policy "members can read notes"
     on public.conversation_notes
     for select
     to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        and deleted_at is null
+    );
 
 create policy "owners, admins and agents can write notes"
     on public.conversation_notes
@@ -327,7 +331,7 @@ comment on column public.conversation_notes.created_at is
 comment on column public.conversation_notes.updated_at is
     'When the row last changed (server time, UTC).';
 comment on column public.conversation_notes.deleted_at is
-    'When it was deleted (UTC); its text is gone, its number stays.';
+    'When it was deleted (UTC); its text is gone, its number stays, and nobody reads it any more.';
 comment on column public.conversation_notes.version is
     'Rises by 1 with each change of the row.';
 comment on constraint conversation_notes_note_check on public.conversation_notes is

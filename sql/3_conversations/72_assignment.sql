@@ -110,6 +110,101 @@ create trigger _500_note_assignee_update
     execute function private.tg_desk_states__note_assignee();
 
 
+/*
+    The open conversations that nobody has, which colleagues look for all the time: with no row of
+    theirs in desk_states they are found by no index of it. Reading the latest conversations until
+    50 such are found took 37 ms of 50,000.
+*/
+create table private.untaken_conversations (
+    conversation_id uuid primary key
+        references public.conversations (id)
+        on delete cascade,
+    account_id      uuid not null
+);
+alter table private.untaken_conversations enable row level security;
+
+
+create index untaken_conversations_account_id_idx
+    on private.untaken_conversations (account_id, conversation_id);
+
+
+create function private.tg_conversations__start_untaken()
+    returns trigger
+    language plpgsql
+    -- definer: users may not read the table
+    security definer
+    set search_path = ''
+as $$
+begin
+    insert into private.untaken_conversations (conversation_id, account_id)
+    select n.id, n.account_id
+    from new_rows n
+    where n.status = 'open';
+    return null;
+end
+$$;
+
+create trigger _510_start_untaken
+    after insert on public.conversations
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_conversations__start_untaken();
+
+
+create function private.tg__keep_untaken()
+    returns trigger
+    language plpgsql
+    -- definer: users may not read the table
+    security definer
+    set search_path = ''
+as $$
+begin
+    -- A change of the status and one of the assignee wait here for each other: the later one sees
+    -- what the earlier one wrote. The id of a conversation is that of its state at the desk.
+    perform
+    from public.conversation_activity a
+    where a.conversation_id = new.id
+    for no key update;
+
+    if exists (
+        select
+        from public.conversations k
+        left join public.desk_states s
+            on s.id = k.id
+        where k.id = new.id
+          and k.status = 'open'
+          and s.assignee_id is null
+    ) then
+        insert into private.untaken_conversations (conversation_id, account_id)
+        values (new.id, new.account_id)
+        on conflict do nothing;
+    else
+        delete from private.untaken_conversations u
+        where u.conversation_id = new.id;
+    end if;
+    return null;
+end
+$$;
+
+create trigger _510_keep_untaken
+    after update on public.conversations
+    for each row
+    when (new.status is distinct from old.status)
+    execute function private.tg__keep_untaken();
+
+create trigger _510_keep_untaken_insert
+    after insert on public.desk_states
+    for each row
+    when (new.assignee_id is not null)
+    execute function private.tg__keep_untaken();
+
+create trigger _510_keep_untaken_update
+    after update of assignee_id on public.desk_states
+    for each row
+    when (new.assignee_id is distinct from old.assignee_id)
+    execute function private.tg__keep_untaken();
+
+
 create function private.tg_account_members__free_conversations()
     returns trigger
     language plpgsql
@@ -280,6 +375,12 @@ comment on policy "members can read the state of a conversation at the desk" on 
     'Members see it for all conversations of their account. Customers see none.';
 comment on function private.tg_desk_states__note_assignee() is
     'Notes who has taken, handed over or released a conversation.';
+comment on table private.untaken_conversations is
+    'The open conversations that nobody has.';
+comment on function private.tg_conversations__start_untaken() is
+    'Notes a new conversation that is open.';
+comment on function private.tg__keep_untaken() is
+    'Keeps untaken_conversations as a conversation and its state at the desk are.';
 comment on function private.tg_account_members__free_conversations() is
     'Frees the conversations of a member who becomes a viewer.';
 comment on function private.write_assignee(uuid, uuid, uuid) is

@@ -123,7 +123,7 @@ grant select on public.inbox to authenticated;
 
 
 comment on view public.inbox is
-    'Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id. inbox_page finds by assignee, label and snooze.';
+    'Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id. inbox_page finds by assignee, label, snooze and name.';
 comment on column public.inbox.id is
     'The conversation.';
 comment on column public.inbox.account_id is

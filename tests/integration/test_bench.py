@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.stacks import Start
 
-from rapport.commands.bench import away, batch, portal, stream, subscribers
+from rapport.commands.bench import away, batch, browser, portal, stream, subscribers
 
 
 def test_every_change_is_heard_by_its_customer(start: Start) -> None:
@@ -43,3 +43,12 @@ def test_every_message_of_a_steady_stream_is_heard(start: Start) -> None:
     figures = stream.measure(stack, messages=10, per_second=20)
 
     assert figures.count == 10
+
+
+def test_every_change_is_heard_in_a_page(start: Start) -> None:
+    stack = start("postgrest", "gateway")
+
+    figures = browser.measure(stack, changes=3, missed=20, rounds=2)
+
+    assert (figures.live.count, figures.official.count) == (3, 3)
+    assert (figures.missed, len(figures.seconds)) == (20, 2)

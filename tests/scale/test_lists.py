@@ -215,6 +215,22 @@ QUESTIONS = {
         "select * from public.inbox_page(%s, is_snoozed => false, before => %s)",
         pages_of_conversations,
     ),
+    "inbox, by surname": Question(
+        "select * from public.inbox_page(%s, query => %s)",
+        words(
+            """
+            select distinct on (md5(split_part(name, ' ', 2))) split_part(name, ' ', 2)
+            from public.contacts
+            where account_id = %s
+            order by md5(split_part(name, ' ', 2))
+            limit 20
+            """
+        ),
+    ),
+    "inbox, some that have changed": Question(
+        "select * from public.inbox_page(%s, is_snoozed => false, ids => array[%s::uuid])",
+        conversations,
+    ),
     "inbox, counts": Question("select public.inbox_counts(%s)", nothing),
     "inbox, counts by label": Question("select public.label_counts(%s)", nothing),
     "unread of one": Question(
@@ -384,6 +400,13 @@ def test_the_population_is_as_triggers_and_constraints_would_have_left_it(
         from public.conversations k
         full join public.conversation_activity a on a.conversation_id = k.id
         where k.customer_id is distinct from a.customer_id
+        union
+        select 'taken conversations differ'
+        from public.conversations k
+        left join public.desk_states s on s.id = k.id
+        left join private.untaken_conversations u on u.conversation_id = k.id
+        where (u.conversation_id is not null) is distinct from
+            (k.status = 'open' and s.assignee_id is null)
         union
         select 'customers differ'
         from (select * from public.contacts where deleted_at is null) c

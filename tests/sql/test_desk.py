@@ -120,6 +120,41 @@ def test_conversations_of_who_leaves_or_may_only_read_become_free(world: World) 
     assert world.rows("select from public.conversation_notes") == []
 
 
+def test_open_conversations_that_nobody_has_are_found_and_counted(
+    world: World, thread: UUID
+) -> None:
+    found = "select id from public.inbox_page(%s, is_free => true, status => 'open')"
+    status = "select public.set_conversation_status(%s, %s)"
+
+    def is_untaken() -> bool:
+        (counts,) = ask(world, "vera", "select public.inbox_counts(%s) as c", ALPINE)
+        assert counts["c"]["free"] == len(ask(world, "vera", found, ALPINE))
+        return bool(counts["c"]["free"])
+
+    assert is_untaken()
+    call(world, "andrej", "take_conversation", thread)
+    assert not is_untaken()
+    call(world, "andrej", "hand_over_conversation", thread, ADAM)
+    ask(world, "andrej", status, thread, "closed")
+    call(world, "adam", "release_conversation", thread)
+    assert not is_untaken()
+    ask(world, "andrej", status, thread, "open")
+    assert is_untaken()
+    ask(world, "andrej", status, thread, "pending")
+    assert not is_untaken()
+    # while a member leaves, the conversation is closed
+    ask(world, "andrej", status, thread, "open")
+    call(world, "adam", "take_conversation", thread)
+    with world.owner.transaction():
+        world.owner.execute(
+            "delete from public.account_members where user_id = %s and account_id = %s",
+            [ADAM, ALPINE],
+        )
+        closing = start_blocked(world, "andrej", status, thread, "closed")
+    assert not isinstance(closing.result(10), Refusal)
+    assert not is_untaken()
+
+
 # Notes
 
 
@@ -225,6 +260,9 @@ def test_note_is_changed_by_its_author_and_deleted_by_admins_too(
         (2, ""),
         (3, "three"),
     ]
+    # what is told as gone is not read either
+    seen = "select seq from public.conversation_notes where conversation_id = %s"
+    assert ask(world, "olivia", seen, thread) == [{"seq": 3}]
     call(world, "andrej", "take_conversation", thread)
     event = world.value(
         "select id from public.conversation_notes where kind = 'event' and conversation_id = %s",
@@ -396,6 +434,42 @@ def test_inbox_is_filtered_and_counted(world: World) -> None:
     assert found(is_snoozed=True) == [3]
     assert found(label_id=label["id"]) == [1, 2, 3]
     assert found(label_id=label["id"], assignee_id=ADAM) == [2]
+    # by name, digits of the phone and more, and groups by theirs
+    ask(
+        world,
+        "andrej",
+        "update public.contacts_v2 set name = 'Čuk Nika' where phone = %s",
+        "+38640000005",
+    )
+    world.ingest(
+        text_message(
+            "wamid.group",
+            kind="group",
+            group_id="HBgLMTY1MDM4Nzk0MzkVAgA",
+            sender_type="client",
+            sender_id="38640000001",
+            sent_at=ago(minutes=30),
+        )
+    )
+    world.owner.execute(
+        "update public.conversations set group_name = 'Cukrarna' where group_id is not null"
+    )
+    group = world.value("select id from public.conversations where group_id is not null")
+    newest.append(group)
+    assert found(query="cuk") == [0, 6]
+    assert found(query="čuk nik") == found(query="0400 00 005") == [0]
+    assert found(query="3864000000", status="open") == [0, 2, 3, 4, 5]
+    assert found(query="3864000000", assignee_id=ADAM) == [2]
+    assert found(query="3864000000", label_id=label["id"]) == [1, 2, 3]
+    assert found(query="nobody") == []
+    assert found(query=" ") == found()
+    # and of those that are asked for, with what else is asked
+    assert found(ids=[newest[4], newest[0], seed_uuid("none")]) == [0, 4]
+    assert found(ids=newest, is_free=True, is_snoozed=False) == [4, 5, 6]
+    assert found(ids=newest, query="cuk") == [0, 6]
+    assert found(ids=[]) == []
+    newest.pop()
+    world.owner.execute("delete from public.conversations where id = %s", [group])
     # another account's ids find nothing
     assert found(assignee_id=seed_uuid("ana")) == found(label_id=seed_uuid("none")) == []
     # page by page
@@ -425,6 +499,12 @@ def test_inbox_is_filtered_and_counted(world: World) -> None:
             assert refused(world, user, call_, ALPINE).code == "PT404"
     wrong = refusal(world, "vera", "select public.inbox_page(%s, status => 'shut')", ALPINE)
     assert (wrong.code, wrong.detail) == ("PT422", "field: status")
+    wrong = refusal(world, "vera", "select public.inbox_page(%s, query => %s)", ALPINE, "x" * 201)
+    assert (wrong.code, wrong.detail) == ("PT422", "field: query")
+    wrong = refusal(
+        world, "vera", "select public.inbox_page(%s, ids => %s)", ALPINE, [seed_uuid("none")] * 201
+    )
+    assert (wrong.code, wrong.detail) == ("PT422", "field: ids")
 
 
 def test_customer_sees_nothing_of_the_desk_in_its_inbox(world: World, thread: UUID) -> None:

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
 import { CatchUp } from "../../functions/rapport/web/live/catch_up.js";
+import { InboxSource } from "../../functions/rapport/web/live/desk/inbox.js";
 import { FaceFeed } from "../../functions/rapport/web/live/face_feed.js";
 import { FACES } from "../../functions/rapport/web/live/faces.js";
 import { Ledger } from "../../functions/rapport/web/live/ledger.js";
@@ -200,5 +201,75 @@ for (const name of readdirSync(OF_SOURCES)) {
     const messages = new MessageSubscription(hub, scope);
     await messages.load(new Server(steps.at(-1).server));
     assert.deepEqual(messages.getSnapshot().rows.map(({ id }) => numberOf(id)), shown, promise);
+  });
+}
+
+const OF_THE_INBOX = new URL("inbox/", SCENARIOS);
+const minute = (at) => `2026-11-21T08:${String(at).padStart(2, "0")}:00+00:00`;
+const inboxRow = ({ at, ...row }) => full("inbox", { ...row, last_message_at: minute(at) });
+const later = (a, b) => (a.last_message_at === b.last_message_at ? (a.id < b.id ? -1 : 1) : a.last_message_at > b.last_message_at ? -1 : 1);
+
+/** A server with conversations, which notes what it is asked. */
+class Inbox {
+  timing = { slowPoll: 0 };
+  asked = [];
+  has = {};
+  // what the official client builds of a question is of no interest here
+  supabase = new Proxy(() => {}, { get: () => () => this.supabase });
+
+  async owners() {
+    return [{ account_id: uuid(1) }];
+  }
+
+  async ask() {
+    return (this.has.markers ?? []).map(([id, seq]) => ({ conversation_id: uuid(id), last_read_seq: seq }));
+  }
+
+  async rpc(name, { ids, before, before_id, page_size, is_free }) {
+    if (name !== "inbox_page") return {};
+    this.asked.push(ids ? { ids: ids.map(numberOf).sort() } : { after: before_id ? numberOf(before_id) : null, size: page_size });
+    const { inbox = [], others = [] } = this.has;
+    const rows = [...inbox, ...(is_free === undefined ? others : [])].map(inboxRow).sort(later);
+    const last = before && { last_message_at: before, id: before_id };
+    return rows.filter((row) => (!ids || ids.includes(row.id)) && (!last || later(row, last) > 0)).slice(0, page_size);
+  }
+}
+
+/** A filter as a page gives it. */
+function given({ assignee_id, label_id, is_free, ...more } = {}) {
+  return { ...more, assigneeId: assignee_id && uuid(assignee_id), labelId: label_id && uuid(label_id), isFree: is_free };
+}
+
+for (const name of readdirSync(OF_THE_INBOX)) {
+  test(`inbox/${name.replace(".json", "")}`, async () => {
+    const { promise, page_size, filter, steps } = JSON.parse(readFileSync(new URL(name, OF_THE_INBOX), "utf8"));
+    const server = new Inbox();
+    const wanted = { pageSize: page_size, filter: given(filter) };
+    const source = new InboxSource(wanted);
+    for (const { server: has = server.has, do: what, filter, id, hear, settle, in_doubt = false, asked, tell, shown, has_more, pinned } of steps) {
+      [server.has, server.asked] = [has, []];
+      const events = (hear ?? settle ?? []).map((event) => eventOf(event.table, event, !!hear));
+      assert.equal(!!hear && !source.isSure(events), in_doubt, promise);
+      if (hear && !in_doubt) source.hear(events);
+      else if (settle) source.settle(events);
+      if (what === "load") await source.load(server);
+      else if (what === "reread") await source.reread(server);
+      else if (what === "more") source.more();
+      else if (what === "filter") {
+        wanted.filter = given(filter);
+        source.renew();
+      } else if (what === "pin") {
+        wanted.pinnedId = uuid(id);
+        source.pin();
+      }
+      if (what !== "load") await source.ask(server);
+      assert.deepEqual(server.asked, asked, promise);
+      const told = source.changes.splice(0).map(({ eventType, new: now, old }) => [eventType, numberOf((now ?? old).id)]);
+      assert.deepEqual(told.sort(), tell.sort(), promise);
+      assert.deepEqual(source.rows.sort(later).map((row) => numberOf(row.id)), shown, promise);
+      assert.equal(source.hasMore, has_more, promise);
+      const open = source.pinned && [numberOf(source.pinned.id), source.pinned.last_message_at];
+      assert.deepEqual(open, pinned ? [pinned[0], minute(pinned[1])] : null, promise);
+    }
   });
 }

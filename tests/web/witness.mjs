@@ -8,7 +8,7 @@
 import { createPrivateKey, sign } from "node:crypto";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
-import { followDesk, markUnread, stayAtConversation, stayAtDesk } from "../../functions/rapport/web/live/desk.js";
+import { followDesk, followInbox, followReminders, followSyncQuestions, markUnread, stayAtConversation, stayAtDesk } from "../../functions/rapport/web/live/desk.js";
 import { createLive } from "../../functions/rapport/web/live/index.js";
 
 const { createClient } = createRequire(new URL("../../functions/rapport/web/package.json", import.meta.url))("@supabase/supabase-js");
@@ -48,6 +48,12 @@ const apart = (url, init) => fetch(url, { ...init, headers: new Headers([...new 
 const supabase = createClient(settings.url, settings.key, { accessToken, realtime: settings.realtime, global: { fetch: apart } });
 const live = createLive(supabase, { timing: settings.timing });
 const subscriptions = {};
+// what a team's desk makes of several tables; `id` is the account
+const desk = {
+  inbox: (accountId, wanted) => followInbox(live, { accountId, ...wanted }),
+  reminders: (accountId, wanted) => followReminders(live, accountId, wanted),
+  questions: (_, wanted) => followSyncQuestions(live, wanted),
+};
 
 for (const [name, [kind, id, options = {}]] of Object.entries(settings.follow ?? {})) {
   if (kind === "presence" || kind === "typing") {
@@ -69,7 +75,7 @@ for (const [name, [kind, id, options = {}]] of Object.entries(settings.follow ??
     subscriptions[name] = followDesk(live, id, told, options.conversation);
     continue;
   }
-  subscriptions[name] = live[kind](id, { ...told, ...options });
+  subscriptions[name] = desk[kind] ? desk[kind](id, { ...told, ...options }) : live[kind](id, { ...told, ...options });
   if (kind === "everything") {
     subscriptions[name].subscribe(() => {
       const { jobs, invoices, messages } = subscriptions[name].getSnapshot();
@@ -100,6 +106,7 @@ const answers = {
     const thrown = await written.catch(errorOf);
     return { shown, thrown: thrown ?? null, after: subscriptions[of].getSnapshot().rows };
   },
+  do: ({ of, how, given }) => void subscriptions[of][how](...given),
   show: ({ of, shown }) => subscriptions[of].showMe(shown),
   hide: ({ of }) => subscriptions[of].hideMe(),
   say: ({ of }) => subscriptions[of].say(),

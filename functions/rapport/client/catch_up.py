@@ -165,7 +165,7 @@ class CatchUp:
                 follower.fail(_unreadable())
                 self._stale.add(follower)
                 self.request()
-        self._check()
+        self.check()
 
     def _loaded(self, events: Iterable[Event]) -> Iterator[tuple[Follower, list[Event]]]:
         """The events that each subscription follows. A change that comes while its rows are being
@@ -177,7 +177,7 @@ class CatchUp:
                 if its:
                     yield follower, its
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Tells a checkpoint: all that the subscriptions have taken since the last one."""
         noted, self._noted = self._noted, []
         for checkpoints in self._checkpoints:
@@ -306,7 +306,7 @@ class CatchUp:
                 logger.exception("a subscription could not take the changes")
                 follower.fail(_unreadable())
                 self._stale.add(follower)
-        self._check()
+        self.check()
 
     async def _read_rows(self) -> None:
         """Reads the rows of new subscriptions, and of every subscription after a resync."""

@@ -194,8 +194,10 @@ class LiveClient:
 
     @property
     def desk(self) -> Desk:
-        """What staff alone follow: notes, assignees, labels, saved replies and health."""
-        return Desk(self._catch_up)
+        """What staff alone follow: the inbox, notes, labels, what is sent later, reminders, the sync
+        and health.
+        """
+        return Desk(self._catch_up, self._server, self._timing)
 
     async def presence(
         self,

@@ -86,6 +86,7 @@ class MessageSubscription(Subscription[Message]):
         """Marks a conversation as read up to this seq."""
         reached = await self._server.mark_read(conversation_id, up_to_seq)
         self._messages.move_marker(conversation_id, reached)
+        self._tell_marker(conversation_id, reached)
 
     async def mark_unread(self, conversation_id: UUID) -> None:
         """Marks a conversation as unread from the last message of the other side on.
@@ -94,6 +95,14 @@ class MessageSubscription(Subscription[Message]):
         """
         reached = await self._server.mark_unread(conversation_id)
         self._messages.put_marker_back(conversation_id, reached)
+        self._tell_marker(conversation_id, reached)
+
+    def _tell_marker(self, conversation_id: UUID, reached: int) -> None:
+        """Tells the inbox, which nobody else does."""
+        moved = Event(
+            table="read_markers", id=conversation_id, version=reached, operation="UPDATE", record={}
+        )
+        self._catch_up.take(moved)
 
     def _calls(self, change: Change[Message]) -> Iterable[Callable[[], Called]]:
         yield from super()._calls(change)

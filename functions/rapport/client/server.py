@@ -152,6 +152,30 @@ class Server:
             found += rows
         return found
 
+    async def latest(
+        self,
+        table: str,
+        equals: Mapping[str, object],
+        order: str,
+        most: int,
+        columns: str = "*",
+    ) -> list[Record]:
+        """The rows with the highest values of a column, which equal the given values."""
+
+        def ask() -> Awaitable[APIResponse]:
+            query = self._client.from_(table).select(columns)
+            for column, value in equals.items():
+                query = query.eq(column, str(value))
+            return query.order(order, desc=True).limit(most).execute()
+
+        return _understood(_RECORDS, await self._call(ask))
+
+    async def call(
+        self, function: str, answer: TypeAdapter[AnswerT], **arguments: JsonValue
+    ) -> AnswerT:
+        """Calls a function of the database and reads its answer."""
+        return _understood(answer, await self._rpc(function, arguments))
+
     async def post_message(self, **fields: JsonValue) -> Record:
         """Sends a message and returns its row. The same `client_ref` sends it once."""
         return _understood(_RECORD, await self._rpc("post_message", dict(fields)))

@@ -88,6 +88,30 @@ class TableSource(Generic[RowT]):
         return all(getattr(row, column) == value for column, value in self._equals.items())
 
 
+class LatestSource(TableSource[RowT]):
+    """The latest rows of a table that only grows, `most` of each account, and what comes."""
+
+    def __init__(self, table: str, model: type[RowT], order: str, most: int) -> None:
+        super().__init__(table, model, Scope(), is_whole=False)
+        self._order = order
+        self._most = most
+
+    async def reread(self, server: Server) -> Heard[RowT]:
+        """Reads the known rows again, and the latest."""
+        mark = self._ledger.mark()
+        known = list(self._ledger.rows)
+        records = await server.rows(self._table, known) + await self._read(server)
+        return self._ledger.reread(records, mark, of=known)
+
+    async def _read(self, server: Server) -> list[Record]:
+        return [
+            record
+            for owner in await server.owners()
+            if "account_id" in owner
+            for record in await server.latest(self._table, owner, self._order, self._most)
+        ]
+
+
 class _Marker(BaseModel):
     conversation_id: UUID
     last_read_seq: int

@@ -35,7 +35,16 @@ MODELS: Mapping[str, Any] = {
     "customers": Profile,
     "contacts_v2": types.ContactV2,
     "contacts_live_chat": types.LiveChatContact,
+    "inbox": types.Inbox,
+    "conversation_notes": types.ConversationNote,
+    "labels": types.Label,
+    "conversation_labels": types.ConversationLabel,
+    "scheduled_messages": types.ScheduledMessage,
 }
+# made of several rows, whose versions say nothing
+MADE = {*CONTACTS.values(), "inbox"}
+# more than there are
+PAGE = 199
 
 
 @dataclass(frozen=True)
@@ -48,12 +57,21 @@ class Part:
     where: Mapping[str, str]
     # only what comes after its beginning
     is_from_now_on: bool = False
+    # where it is selected, if not from its table
+    called: str = ""
+
+    @property
+    def path(self) -> str:
+        return self.called or self.table
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What one user follows: a customer's portal, a conversation, a booking's chat, and all."""
+    """What one user follows: a customer's portal, a conversation, a booking's chat, the desk of an
+    account, and all.
+    """
 
+    account: UUID
     customer: UUID
     conversation: UUID
     booking: UUID
@@ -61,6 +79,11 @@ class Wanted:
     @property
     def parts(self) -> dict[str, Part]:
         own = {"customer_id": f"eq.{self.customer}"}
+        page = {
+            "account_id": str(self.account),
+            "page_size": str(PAGE),
+            "order": "last_message_at.desc,id",
+        }
         parts = [
             Part("jobs", "jobs", {}),
             Part("invoices", "invoices", {}),
@@ -74,6 +97,12 @@ class Wanted:
             Part("everything profile", "customers", {"id": f"eq.{self.customer}"}),
             Part("conversation", "messages", {"conversation_id": f"eq.{self.conversation}"}),
             Part("booking", "messages", own | {"booking_id": f"eq.{self.booking}"}),
+            # what a team has at its desk, and nobody else
+            Part("inbox", "inbox", page, called="rpc/inbox_page"),
+            Part("notes", "conversation_notes", {"conversation_id": f"eq.{self.conversation}"}),
+            Part("labels", "labels", {}),
+            Part("labelled", "conversation_labels", {}),
+            Part("scheduled", "scheduled_messages", {}),
         ]
         return {part.name: part for part in parts}
 
@@ -133,7 +162,7 @@ class Told:
 
     def _check_order(self, operation: str, row: Row) -> None:
         row_id = row["id"]
-        if self.part.table not in CONTACTS.values():
+        if self.part.table not in MADE:
             # of a face the contact's version; its conversation's changes as well
             version = self._versions.get(row_id, 0)
             if operation == "DELETE":
@@ -202,6 +231,11 @@ class PythonFollower:
             "everything profile": everything.profile,
             "conversation": live.conversation(wanted.conversation),
             "booking": live.messages(wanted.customer, wanted.booking),
+            "inbox": live.desk.inbox(page_size=PAGE),
+            "notes": live.desk.notes(wanted.conversation),
+            "labels": live.desk.labels(),
+            "labelled": live.desk.conversation_labels(),
+            "scheduled": live.desk.scheduled_messages(),
         }
         self._readers = [
             asyncio.create_task(self._follow(name, of)) for name, of in self._of.items()
@@ -268,6 +302,11 @@ class JavaScriptFollower:
             },
             "conversation": ["conversation", str(wanted.conversation)],
             "booking": ["messages", str(wanted.customer), {"bookingId": str(wanted.booking)}],
+            "inbox": ["inbox", None, {"pageSize": PAGE}],
+            "notes": ["desk", "conversation_notes", {"conversation": str(wanted.conversation)}],
+            "labels": ["desk", "labels"],
+            "labelled": ["desk", "conversation_labels"],
+            "scheduled": ["desk", "scheduled_messages"],
         }
         self._client = await self._ending.enter_async_context(
             node.client(self._take, follow=follow, **settings)

@@ -21,12 +21,16 @@ from tests.integration.client.told import Told
 from tests.integration.client.trouble import Trouble, Writers
 from tests.integration.client.witness import check_order, versions
 from tests.sql.asking import ask
-from tests.sql.portal import insert
+from tests.sql.outbound import ago
+from tests.sql.portal import change, insert
 from tests.web import node
-from tests.world import ALPINE, seed_uuid
+from tests.world import ALPINE, seed_uuid, text_message
 
+from rapport.client.database import Inbox
+from rapport.client.inbox import InboxCounts, InboxFilter
 from rapport.client.presence import person_id
 from rapport.client.rows import Message, Profile
+from rapport.client.subscription import Subscription
 
 CHANGES = int(os.environ.get("FAULT_CHANGES", "800"))
 SEED = int(os.environ.get("FAULT_SEED", "20261130"))
@@ -477,6 +481,281 @@ async def test_a_team_follows_its_desk_in_both_clients_and_a_customer_does_not(
             assert (await shows(customer, name, isConnected=True))["rows"] == []
     assert list(hers.changes) == ["messages"]
     assert [change["eventType"] for change in told.changes["notes"]] == ["INSERT"] * 3
+
+
+def add_conversations(portal: Portal, *names: str) -> list[UUID]:
+    """Conversations of new contacts, the first one the oldest."""
+    for place, name in enumerate(names):
+        portal.world.ingest(
+            text_message(
+                f"wamid.{name}",
+                f"38640777{place:03}",
+                profile_name=name,
+                sent_at=ago(minutes=len(names) - place),
+            )
+        )
+    rows = portal.world.rows(
+        "select a.conversation_id from public.conversation_activity a"
+        " join public.customers c on c.id = a.customer_id"
+        " where c.name = any (%s) order by a.last_message_at",
+        [list(names)],
+    )
+    return [row["conversation_id"] for row in rows]
+
+
+async def test_a_team_follows_its_inbox_in_both_clients(portal: Portal) -> None:
+    world = portal.world
+    told: list[tuple[str, UUID]] = []
+    nika, jan, nejc, ana, rok = add_conversations(portal, "Nika", "Jan", "Nejc", "Ana", "Rok")
+    follow = {"inbox": ["inbox", None, {"pageSize": 2}], "chat": ["conversation", str(nika)]}
+
+    def desk(statement: str, *given: object) -> None:
+        ask(world, "andrej", f"select public.{statement}", *given)
+
+    async with (
+        following(portal, "andrej", Told(), follow, timing=HEARING) as client,
+        following(portal, "cilka", Told(), {"inbox": ["inbox", None]}) as customer,
+        portal.client("andrej", SLOWLY) as live,
+        live.desk.inbox(
+            page_size=2,
+            on_insert=lambda row: told.append(("INSERT", row.id)),
+            on_update=lambda row, _: told.append(("UPDATE", row.id)),
+            on_delete=lambda row: told.append(("DELETE", row.id)),
+        ) as inbox,
+        live.conversation(nika) as chat,
+    ):
+
+        async def both(*ids: UUID, **wanted: object) -> list[Inbox]:
+            """Waits until both show these conversations, as their user selects them."""
+            select = "select to_jsonb(i) as row from public.inbox i where id = any (%s)"
+            async with asyncio.timeout(SECONDS):
+                while True:
+                    selected = {
+                        UUID(row["row"]["id"]): row["row"]
+                        for row in ask(world, "andrej", select, list(ids))
+                    }
+                    shown = await client.ask("snapshot", of="inbox")
+                    expected = [Inbox.model_validate(selected[one]) for one in ids]
+                    if (
+                        [Inbox.model_validate(row) for row in shown["rows"]] == expected
+                        and list(inbox.rows.values()) == expected
+                        and all(
+                            shown[_camel(name)] == getattr(inbox, name) == value
+                            for name, value in wanted.items()
+                        )
+                    ):
+                        return expected
+                    await asyncio.sleep(0.02)
+
+        async def choose(wanted: InboxFilter, **given: object) -> None:
+            await inbox.set_filter(wanted)
+            await client.ask("do", of="inbox", how="setFilter", given=[given])
+
+        await shows(client, "inbox", isConnected=True, isLoading=False)
+        await until(lambda: inbox.is_connected)
+        await both(rok, ana, has_more=True, unread_count=2)
+        assert (await customer.ask("snapshot", of="inbox"))["rows"] == []
+
+        # further pages
+        await inbox.load_more()
+        await client.ask("do", of="inbox", how="loadMore", given=[])
+        await both(rok, ana, nejc, jan, has_more=True)
+        assert told == []
+
+        # a message from beyond the pages, and what is read
+        world.ingest(text_message("wamid.again", "38640777000", sent_at=ago(seconds=1)))
+        await both(nika, rok, ana, nejc, jan, has_more=True)
+        assert told == [("INSERT", nika)]
+        await chat.mark_read(nika, 2)
+        await client.ask("write", of="chat", how="markRead", given=[str(nika), 2])
+        await both(nika, rok, ana, nejc, jan, unread_count=4)
+
+        # what a team does
+        label = insert(world, "andrej", "labels", account_id=ALPINE, name="VIP")
+        desk("take_conversation(%s)", rok)
+        desk("label_conversation(%s, %s)", ana, label["id"])
+        desk("snooze_conversation(%s, now() + interval '1 day')", nejc)
+        desk("set_conversation_status(%s, 'closed')", jan)
+        world.owner.execute(
+            "update public.contacts set name = 'Nika N.' where profile_name = 'Nika'"
+        )
+        rows = await both(nika, rok, ana, nejc, jan)
+        assert [row.customer_name for row in rows] == ["Nika N.", "Rok", "Ana", "Nejc", "Jan"]
+        assert (rows[1].assignee_name, rows[2].label_ids) == ("andrej", (label["id"],))
+        counted = {
+            "assignees": {"andrej": 1, "olivia": 0, "vera": 0},
+            "snoozed": 1,
+            "free": 2,
+            "labels": {"VIP": 1},
+        }
+        await until(lambda: inbox.counts is not None and as_counted(inbox.counts) == counted)
+        async with asyncio.timeout(SECONDS):
+            while (
+                as_counted(
+                    InboxCounts.model_validate((await client.ask("snapshot", of="inbox"))["counts"])
+                )
+                != counted
+            ):
+                await asyncio.sleep(0.02)
+
+        # what the filter brings and takes away
+        await choose(
+            InboxFilter(status="open", is_free=True, is_snoozed=False),
+            status="open",
+            isFree=True,
+            isSnoozed=False,
+        )
+        await both(nika, ana, has_more=False)
+        desk("take_conversation(%s)", ana)
+        await both(nika)
+        desk("release_conversation(%s)", rok)
+        desk("snooze_conversation(%s, null)", nejc)
+        await both(nika, rok, nejc)
+        await choose(InboxFilter(query="jAN"), query="jAN")
+        await both(jan)
+        await inbox.pin(ana)
+        await client.ask("do", of="inbox", how="pin", given=[str(ana)])
+        world.ingest(text_message("wamid.ana", "38640777003", sent_at=ago(seconds=0), text="here"))
+        await until(lambda: inbox.pinned is not None and inbox.pinned.last_message == "here")
+        async with asyncio.timeout(SECONDS):
+            while (await client.ask("snapshot", of="inbox"))["pinned"]["last_message"] != "here":
+                await asyncio.sleep(0.02)
+        await both(jan)
+        world.owner.execute(
+            "delete from public.account_members where user_id = %s", [seed_uuid("andrej")]
+        )
+        await both()
+
+
+def as_counted(counts: InboxCounts) -> dict[str, object]:
+    return {
+        "assignees": {one.name: one.conversations for one in counts.assignees},
+        "snoozed": counts.snoozed,
+        "free": counts.free,
+        "labels": {one.name: one.conversations for one in counts.labels},
+    }
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+async def test_a_team_follows_what_is_sent_later_and_its_sync_in_both_clients(
+    portal: Portal,
+) -> None:
+    world = portal.world
+    conversation, other = portal.conversation("cilka"), portal.conversation("cilka")
+    later = {"message": "hello", "send_at": "2036-01-01T09:00:00Z"}
+    insert(world, "andrej", "scheduled_messages", conversation_id=other, **later)
+    follow: dict[str, list[Any]] = {
+        "scheduled": ["desk", "scheduled_messages"],
+        "here": ["desk", "scheduled_messages", {"conversation": str(conversation)}],
+        "rules": ["desk", "reminder_rules"],
+        "runs": ["desk", "sync_runs"],
+        "reminders": ["reminders", str(ALPINE), {"pageSize": 1}],
+        "questions": ["questions"],
+    }
+    async with (
+        following(portal, "andrej", Told(), follow, timing=HEARING) as client,
+        portal.client("andrej", SLOWLY) as live,
+        live.desk.scheduled_messages() as scheduled,
+        live.desk.scheduled_messages(conversation) as here,
+        live.desk.reminder_rules() as rules,
+        live.desk.sync_runs() as runs,
+        live.desk.reminders(ALPINE, page_size=1) as reminders,
+        live.desk.sync_questions() as questions,
+    ):
+        followed: dict[str, Subscription[Any]] = {
+            "scheduled": scheduled,
+            "here": here,
+            "rules": rules,
+            "runs": runs,
+            "reminders": reminders,
+            "questions": questions,
+        }
+
+        async def both(name: str, column: str, *values: object) -> None:
+            wanted = [str(value) for value in values]
+            async with asyncio.timeout(SECONDS):
+                while True:
+                    shown = (await client.ask("snapshot", of=name))["rows"]
+                    rows = followed[name].rows.values()
+                    if [str(row[column]) for row in shown] == wanted and sorted(
+                        str(getattr(row, column)) for row in rows
+                    ) == sorted(wanted):
+                        return
+                    await asyncio.sleep(0.02)
+
+        for name, one in followed.items():
+            await shows(client, name, isConnected=True)
+            await until(lambda one=one: one.is_connected)
+        await both("scheduled", "status", "waiting")
+        await both("here", "status")
+
+        # sent later, moved, cancelled
+        sent = insert(
+            world,
+            "andrej",
+            "scheduled_messages",
+            conversation_id=conversation,
+            message="tomorrow",
+            send_at="2035-01-01T09:00:00Z",
+        )
+        await both("scheduled", "message", "tomorrow", "hello")
+        await both("here", "message", "tomorrow")
+        change(world, "andrej", "scheduled_messages", sent["id"], status="cancelled")
+        await both("here", "status", "cancelled")
+
+        # reminders follow their rules and their jobs
+        insert(
+            world,
+            "olivia",
+            "reminder_rules",
+            account_id=ALPINE,
+            name="soon",
+            kind="before_appointment",
+            minutes=60,
+            text="{{contact.name}}, see you soon",
+        )
+        await both("rules", "name", "soon")
+        add_job(portal, "cilka")
+        world.owner.execute("update public.jobs set starts_at = now() + interval '2 days'")
+        await both("reminders", "way", "portal")
+        add_job(portal, "cilka")
+        world.owner.execute("update public.jobs set starts_at = now() + interval '3 days'")
+        await until(lambda: reminders.has_more)
+        await reminders.load_more()
+        await shows(client, "reminders", hasMore=True)
+        await client.ask("do", of="reminders", how="loadMore", given=[])
+        await both("reminders", "way", "portal", "portal")
+        world.owner.execute("update public.jobs set status = 'cancelled'")
+        await both("reminders", "way")
+
+        # a run, its progress, and what it asks
+        run = uuid4()
+        world.owner.execute(
+            "insert into public.sync_runs (id, account_id, direction, trigger, total)"
+            " values (%s, %s, 'both', 'user', 2)",
+            [run, ALPINE],
+        )
+        await both("runs", "done", 0)
+        with world.owner.transaction():
+            world.owner.execute(
+                "insert into public.sync_conflicts (account_id, contact_id, metakocka_id, field)"
+                " values (%s, %s, '5', 'email')",
+                [ALPINE, portal.customer("cilka")],
+            )
+            world.owner.execute("update public.sync_runs set done = 1 where id = %s", [run])
+        await both("runs", "done", 1)
+        await both("questions", "field", "email")
+        world.owner.execute(
+            "update public.sync_conflicts set state = 'resolved', choice = 'crm',"
+            " decided_by = 'person', resolved_at = now()"
+        )
+        await questions.refresh()
+        await client.ask("do", of="questions", how="refresh", given=[])
+        await both("questions", "field")
 
 
 async def test_agent_sees_contacts_as_the_views_have_them(portal: Portal) -> None:

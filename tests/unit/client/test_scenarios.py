@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from uuid import UUID
 import pytest
 
 from rapport.client.catch_up import CatchUp
+from rapport.client.database import Inbox
 from rapport.client.contacts import FaceSource
 from rapport.client.events import Change, Event, Heard
 from rapport.client.face_feed import FaceFeed
 from rapport.client.faces import ContactV2, contact_v2
+from rapport.client.inbox import InboxFilter, InboxSource
 from rapport.client.ledger import Ledger
 from rapport.client.rows import Invoice, Job, Message
 from rapport.client.sources import MessageSource, TableSource
@@ -29,6 +32,7 @@ SCENARIOS = Path(__file__).parents[2] / "scenarios"
 STORIES = sorted(SCENARIOS.glob("[!_]*.json"))
 TRANSACTIONS = sorted((SCENARIOS / "transactions").glob("*.json"))
 OF_FACES = sorted((SCENARIOS / "faces").glob("*.json"))
+OF_THE_INBOX = sorted((SCENARIOS / "inbox").glob("*.json"))
 OF_SOURCES = sorted((SCENARIOS / "sources").glob("*.json"))
 MODELS: dict[str, type[Any]] = {"jobs": Job, "invoices": Invoice, "messages": Message}
 FILLING = json.loads((SCENARIOS / "_rows.json").read_text())
@@ -138,6 +142,7 @@ def in_order(table: str, changes: list[Any]) -> dict[int, list[list[Any]]]:
 def test_there_are_scenarios() -> None:
     assert len(STORIES) >= 25
     assert len(TRANSACTIONS) >= 14
+    assert len(OF_THE_INBOX) >= 16
 
 
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
@@ -287,3 +292,105 @@ async def keep_what_is_read(scenario: Json) -> None:
         assert rows == scenario["rows"], scenario["promise"]
     if "shown" in scenario:
         assert [row_id.int for row_id in source.rows] == scenario["shown"], scenario["promise"]
+
+
+class HasConversations:
+    """A server with conversations, which notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.has: Json = {}
+        self.asked: list[Json] = []
+
+    async def owners(self) -> list[dict[str, UUID]]:
+        return [{"account_id": UUID(int=1)}]
+
+    async def latest(self, *_: object) -> list[Json]:
+        return [
+            {"conversation_id": str(UUID(int=number)), "last_read_seq": seq}
+            for number, seq in self.has.get("markers", [])
+        ]
+
+    async def call(self, name: str, answer: Any, **given: Any) -> Any:
+        if name != "inbox_page":
+            return answer.validate_python({"assignees": [], "snoozed": 0, "free": 0, "labels": []})
+        ids, before_id = given.get("ids"), given.get("before_id")
+        after = UUID(before_id).int if before_id else None
+        self.asked.append(
+            {"ids": sorted(UUID(one).int for one in ids)}
+            if ids
+            else {"after": after, "size": given["page_size"]}
+        )
+        found = self.has["inbox"] + ([] if "is_free" in given else self.has.get("others", []))
+        rows = sorted(answer.validate_python([inbox_row(row) for row in found]), key=_in_the_inbox)
+        last = before_id and (-datetime.fromisoformat(given["before"]).timestamp(), UUID(before_id))
+        return [
+            row
+            for row in rows
+            if (not ids or str(row.id) in ids) and (not last or _in_the_inbox(row) > last)
+        ][: given["page_size"]]
+
+
+def minute(at: int) -> str:
+    return f"2026-11-21T08:{at:02}:00+00:00"
+
+
+def inbox_row(row: Json) -> Json:
+    return full("inbox", {**row, "last_message_at": minute(row["at"])})
+
+
+def _in_the_inbox(row: Inbox) -> tuple[float, UUID]:
+    return -row.last_message_at.timestamp(), row.id
+
+
+def inbox_filter(given: Json) -> InboxFilter:
+    return InboxFilter(
+        **{
+            name: UUID(int=value) if name.endswith("_id") else value
+            for name, value in given.items()
+        }
+    )
+
+
+@pytest.mark.parametrize("path", OF_THE_INBOX, ids=lambda path: path.stem)
+def test_promise_of_the_inbox_is_kept(path: Path) -> None:
+    asyncio.run(keep_the_inbox(json.loads(path.read_text())))
+
+
+async def keep_the_inbox(scenario: Json) -> None:
+    has = HasConversations()
+    server: Any = has
+    wanted = inbox_filter(scenario.get("filter", {}))
+    source = InboxSource(None, wanted, scenario["page_size"], look_pause=0)
+    for step in scenario["steps"]:
+        has.has, has.asked = step.get("server", has.has), []
+        is_heard = "hear" in step
+        events = [
+            Event.model_validate(event_of(event["table"], event, is_broadcast=is_heard))
+            for event in step.get("hear", step.get("settle", []))
+        ]
+        in_doubt = is_heard and not source.is_sure(events)
+        assert in_doubt == step.get("in_doubt", False), step
+        match step:
+            case {"do": "load"}:
+                await source.load(server)
+            case {"do": "reread"}:
+                await source.reread(server)
+            case {"do": "more"}:
+                source.wants_more = source.has_more
+            case {"do": "filter"}:
+                source.renew(inbox_filter(step["filter"]))
+            case {"do": "pin"}:
+                source.pin(UUID(int=step["id"]))
+            case {"hear": _} if not in_doubt:
+                source.hear(events)
+            case {"settle": _}:
+                source.settle(events, source.mark())
+        if step.get("do") != "load":
+            await source.ask(server)
+        assert has.asked == step["asked"], step
+        told = sorted([change.operation, change.id.int] for change in source.take())
+        assert told == sorted(step["tell"]), step
+        assert [row_id.int for row_id in source.rows] == step["shown"], step
+        assert source.has_more == step["has_more"], step
+        pinned = source.pinned and [source.pinned.id.int, source.pinned.last_message_at.minute]
+        assert pinned == step.get("pinned"), step

@@ -65,7 +65,9 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class _AwayRows:
+class AwayRows:
+    """What is written to."""
+
     chats: tuple[UUID, ...]
     jobs: tuple[UUID, ...]
     invoices: tuple[UUID, ...]
@@ -77,7 +79,7 @@ def measure(stack: Stack, changes: int = CHANGES, rounds: int = ROUNDS) -> AwayF
         business = Business.found(stack, owner)
         (customer,) = business.add_customers(owner, 1)
         transactions = changes // TRANSACTION
-        rows = _prepare(owner, business, customer, transactions)
+        rows = prepare(owner, business, customer, transactions)
         seconds = asyncio.run(_measure(owner, business, customer, rows, transactions, rounds))
     return AwayFigures(transactions * TRANSACTION, seconds)
 
@@ -86,7 +88,7 @@ async def _measure(
     owner: Owner,
     business: Business,
     customer: Customer,
-    rows: _AwayRows,
+    rows: AwayRows,
     transactions: int,
     rounds: int,
 ) -> tuple[float, ...]:
@@ -99,7 +101,7 @@ async def _measure(
         for number in range(rounds):
             await until(lambda: portal.is_connected, "The customer's client does not connect.")
             await live.pause()
-            await asyncio.to_thread(_write, owner, rows, f"{number}", transactions, missing)
+            await asyncio.to_thread(write, owner, rows, f"{number}", transactions, missing)
             begun = time.perf_counter()
             await live.resume()
             await until(lambda: missing.nothing, "What was missed is not told.")
@@ -107,7 +109,7 @@ async def _measure(
     return tuple(seconds)
 
 
-def _prepare(owner: Owner, business: Business, customer: Customer, transactions: int) -> _AwayRows:
+def prepare(owner: Owner, business: Business, customer: Customer, transactions: int) -> AwayRows:
     """Creates the appointments and invoices that change later, and makes further writes faster by
     giving up durability.
     """
@@ -130,14 +132,15 @@ def _prepare(owner: Owner, business: Business, customer: Customer, transactions:
         " order by id limit %s",
         [customer.id, CHATS],
     ).fetchall()
-    return _AwayRows(
+    return AwayRows(
         tuple(chat for (chat,) in chats),
         tuple(job for (job,) in jobs),
         tuple(invoice for (invoice,) in invoices),
     )
 
 
-def _write(owner: Owner, rows: _AwayRows, name: str, transactions: int, missing: Missing) -> None:
+def write(owner: Owner, rows: AwayRows, name: str, transactions: int, missing: Missing) -> None:
+    """Writes what a client will have missed, and notes it."""
     with owner.pipeline():
         for number in range(transactions):
             with owner.transaction():

@@ -15,6 +15,7 @@ from rich.table import Table
 from rapport.commands.bench import (
     away,
     batch,
+    browser,
     idle,
     ingest,
     live,
@@ -110,6 +111,7 @@ def bench_portal() -> None:
                 *_portal(running.stack, progress),
                 *_subscribers(running.stack, progress),
                 *_away(running.stack, progress),
+                *_browser(running.stack, progress),
             ]
     finally:
         shutil.rmtree(folder)
@@ -200,6 +202,22 @@ def _away(stack: Stack, progress: TerminalProgress) -> list[Figure]:
             f"{median(seconds):.1f} s, least {min(seconds):.1f}",
             "≤ 2 s",
         )
+    ]
+
+
+def _browser(stack: Stack, progress: TerminalProgress) -> list[Figure]:
+    with progress.step("Changing what a page in a browser follows"):
+        figures = browser.measure(stack)
+    live, official = figures.live, figures.official
+    return [
+        Figure("Change to callback in a browser", _times(live), "p50 ≤ 20 ms"),
+        Figure("… with the official client alone", _times(official)),
+        Figure("… the live client beside it", f"{live.p50 / official.p50:.2f} times"),
+        Figure(
+            f"Catch-up in a browser after {figures.missed:,} changes",
+            f"{median(figures.seconds):.1f} s, least {min(figures.seconds):.1f}",
+            "≤ 1 s",
+        ),
     ]
 
 

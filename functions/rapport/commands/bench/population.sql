@@ -320,6 +320,14 @@ from (
 where d.chosen < 310
 order by d.last_message_at, d.id;
 
+insert into private.untaken_conversations (conversation_id, account_id)
+select t.id, t.account_id
+from threads t
+left join public.desk_states s on s.id = t.id
+where t.status = 'open'
+  and s.assignee_id is null
+order by t.last_message_at, t.id;
+
 insert into public.labels (id, account_id, name)
 select md5(format('label %s %s', l.name, n))::uuid, md5('account ' || n)::uuid, l.name
 from generate_series(1, current_setting('population.accounts')::integer) n

@@ -1,21 +1,32 @@
 /**
- * What a team follows at its desk: notes, who has a conversation, labels, saved replies and the
- * account's health. Staff alone see these rows. A module of its own, since a customer's portal has no use for it:
+ * What a team follows: its inbox, notes, who has a conversation, labels, saved replies, what is sent
+ * later, reminders, the sync and the account's health. Staff alone see this. A module of its own,
+ * since a customer's portal has no use for it:
  *
- *     import { followDesk } from "@rapport/live/desk";
+ *     import { followDesk, followInbox } from "@rapport/live/desk";
+ *     const inbox = followInbox(live, { filter: { status: "open" } });
  *     const notes = followDesk(live, "conversation_notes", { onInsert: (note) => … }, conversationId);
  */
 
+import { AskedList, AskedSubscription } from "./desk/asked.js";
+import { InboxSubscription } from "./desk/inbox.js";
+import { LatestSource } from "./desk/latest.js";
+import { ReminderSubscription } from "./desk/reminders.js";
 import { ofCustomer } from "./scope.js";
 import { TableSource } from "./sources.js";
 import { Subscription } from "./subscription.js";
 
-/** @import { Told } from "../database.types.js" */
+/** @import { Tables, Told } from "../database.types.js" */
+/** @import { InboxFilter, InboxRow } from "./desk/inbox.js" */
+/** @import { Reminder } from "./desk/reminders.js" */
 /** @import { Live } from "./live.js" */
 /** @import { MessageSubscription } from "./portal_subscriptions.js" */
-/** @import { MessageSource } from "./sources.js" */
 /** @import { RowCallbacks } from "./subscription.js" */
 
+/** @typedef {import("./desk/inbox.js").InboxCounts} InboxCounts */
+/** @typedef {import("./desk/inbox.js").InboxFilter} InboxFilter */
+/** @typedef {import("./desk/inbox.js").InboxRow} InboxRow */
+/** @typedef {import("./desk/reminders.js").Reminder} Reminder */
 /** @typedef {keyof typeof ORDER} DeskTable */
 
 /** The column by which the rows of a table are shown. */
@@ -26,10 +37,20 @@ const ORDER = {
   conversation_labels: "id",
   saved_replies: "short_code",
   account_health: "since",
+  reminder_rules: "name",
+  scheduled_messages: "send_at",
+  sync_runs: "created_at",
+};
+/** Tables that only grow, of which the latest rows are followed: by which column, and how many. */
+const LATEST = {
+  scheduled_messages: { column: "send_at", most: 500 },
+  sync_runs: { column: "created_at", most: 100 },
 };
 
 /**
- * A table of the desk, live; notes and the labels of conversations also of one conversation alone.
+ * A table of the desk, live; notes, labels of conversations and what is sent later also of one
+ * conversation alone. Without one, of what is sent later the 500 with the latest times are followed,
+ * sent ones among them, and of the runs of the sync the latest 100.
  *
  * @template {DeskTable} T
  * @param {Live} live
@@ -41,18 +62,61 @@ const ORDER = {
 export function followDesk(live, table, callbacks, conversationId) {
   const scope = ofCustomer();
   const column = ORDER[table];
+  const latest = conversationId ? undefined : /** @type {Record<string, { column: string, most: number }>} */ (LATEST)[table];
   /** @type {Record<string, string>} */
   const equals = conversationId ? { conversation_id: conversationId.toLowerCase() } : {};
   /** @type {() => TableSource<Readonly<Told[T]>>} */
   const makeSource = () => {
+    if (latest) return new LatestSource(table, scope, latest.column, latest.most);
     /** @type {TableSource<Readonly<Told[T]>>} */
     const source = new TableSource(table, scope, { key: conversationId && column === "seq" ? column : "id" });
     Object.assign(source.equals, equals);
     return source;
   };
-  /** @param {any[]} rows */
-  const order = (rows) => rows.sort((a, b) => (a[column] < b[column] ? -1 : Number(a[column] > b[column])));
-  return new Subscription(live.hub, scope, makeSource, order, callbacks);
+  return new Subscription(live.hub, scope, makeSource, by(column), callbacks);
+}
+
+/**
+ * A team's conversations, the latest first: a page, and further ones by `loadMore()`. Its snapshot
+ * also has `counts`, `unreadCount`, `hasMore`, `isLoading` and `filter`, which `setFilter` changes.
+ * Who works for one account need not name it; who works for none sees none.
+ *
+ * @param {Live} live
+ * @param {{ accountId?: string | null, filter?: InboxFilter, pageSize?: number } & RowCallbacks<InboxRow>} [wanted]
+ */
+export function followInbox(live, { accountId, filter = {}, pageSize = 50, ...callbacks } = {}) {
+  return new InboxSubscription(live.hub, { accountId, pageSize, filter: Object.freeze({ ...filter }) }, callbacks);
+}
+
+/**
+ * The reminders that an account's rules will send, the earliest first: those of the coming days, 7
+ * if it is not said otherwise. One that will not be sent says why not. The snapshot also has
+ * `hasMore`, for which there is `loadMore()`.
+ *
+ * @param {Live} live
+ * @param {string} accountId
+ * @param {{ days?: number, pageSize?: number } & RowCallbacks<Reminder>} [wanted]
+ */
+export function followReminders(live, accountId, { days = 7, pageSize = 50, ...callbacks } = {}) {
+  return new ReminderSubscription(live.hub, { accountId, days, pageSize }, callbacks);
+}
+
+/**
+ * The questions that the sync could not decide, the latest 200 that are open; `resolve_sync_conflict`
+ * decides them. They are asked for as the sync goes on and as contacts change; after an answer of
+ * your own call `refresh()`.
+ *
+ * @param {Live} live
+ * @param {RowCallbacks<Readonly<Tables<"sync_conflicts">>>} [callbacks]
+ * @returns {AskedSubscription<Readonly<Tables<"sync_conflicts">>, {}>}
+ */
+export function followSyncQuestions(live, callbacks) {
+  const makeSource = () =>
+    new AskedList("sync_conflicts", ["sync_runs", "contacts"], async (server) => {
+      const open = server.supabase.schema("public").from("sync_conflicts").select("*").eq("state", "open");
+      return /** @type {Tables<"sync_conflicts">[]} */ (await server.ask(open.order("created_at", { ascending: false }).order("id").limit(200)));
+    });
+  return new AskedSubscription(live.hub, makeSource, by("created_at"), callbacks, 1000);
 }
 
 /**
@@ -100,6 +164,13 @@ function stayAt(live, name, where) {
  */
 export async function markUnread(messages, conversationId) {
   const reached = await messages.hub.server.rpc("mark_unread", { conversation_id: conversationId });
-  /** @type {MessageSource} */ (messages.source).moveMarker(conversationId, Number(reached), 0);
-  messages.notify();
+  messages.moveMarker(conversationId, Number(reached), 0);
+}
+
+/**
+ * @param {string} column
+ * @returns {(rows: any[]) => any[]}
+ */
+function by(column) {
+  return (rows) => rows.sort((a, b) => (a[column] < b[column] ? -1 : Number(a[column] > b[column])));
 }

@@ -1,6 +1,6 @@
 /** Writes on their way: shown from the first moment, and taken back where they are refused. */
 
-/** @import { Json } from "./events.js" */
+/** @import { Json, Shown } from "./events.js" */
 /** @import { CatchUp } from "./catch_up.js" */
 /** @import { Row } from "./rows.js" */
 
@@ -19,7 +19,7 @@ export class Edits {
   /**
    * Rows as they will be, if nothing is refused.
    *
-   * @template {Row} R
+   * @template {Shown} R
    * @param {ReadonlySet<string>} tables
    * @param {R[]} rows
    * @returns {R[]}

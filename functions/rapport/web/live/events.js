@@ -18,12 +18,16 @@
  */
 
 /**
+ * What subscriptions show: a row of a table, or what the server makes of several.
+ *
+ * @typedef {{ readonly id: string }} Shown
+ *
  * What subscriptions tell: INSERT has no `old`, DELETE no `new`. `old` is what was told of the row
  * before; null with UPDATE where the row was there before the subscription and was not loaded.
  *
  * `eventType` is as in the payloads of `postgres_changes`.
  *
- * @template {import("./rows.js").Row} [R=import("./rows.js").Row]
+ * @template {Shown} [R=import("./rows.js").Row]
  * @typedef {{ table: string } & (
  *   | { eventType: "INSERT", new: R, old: null }
  *   | { eventType: "UPDATE", new: R, old: R | null }

@@ -108,9 +108,21 @@ export class MessageSubscription extends Subscription {
    * @param {number} upToSeq
    */
   async markRead(conversationId, upToSeq) {
-    const reached = await this.hub.server.rpc("mark_read", { conversation_id: conversationId, up_to_seq: upToSeq });
-    /** @type {MessageSource} */ (this.source).moveMarker(conversationId, Number(reached));
+    const reached = Number(await this.hub.server.rpc("mark_read", { conversation_id: conversationId, up_to_seq: upToSeq }));
+    this.moveMarker(conversationId, reached);
+  }
+
+  /**
+   * Takes how far the user has read, and tells the inbox, which nobody else does.
+   *
+   * @param {string} conversationId
+   * @param {number} reached
+   * @param {number} [from]
+   */
+  moveMarker(conversationId, reached, from) {
+    /** @type {MessageSource} */ (this.source).moveMarker(conversationId, reached, from);
     this.notify();
+    this.hub.take([{ table: "read_markers", id: conversationId, version: reached, operation: "UPDATE", record: {}, old_record: null }]);
   }
 
   /** @override @param {readonly Message[]} rows */

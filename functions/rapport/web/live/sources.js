@@ -1,6 +1,6 @@
 import { Ledger } from "./ledger.js";
 
-/** @import { Change, Event, Json } from "./events.js" */
+/** @import { Change, Event, Json, Shown } from "./events.js" */
 /** @import { Place } from "./ledger.js" */
 /** @import { Message, Row } from "./rows.js" */
 /** @import { Scope } from "./scope.js" */
@@ -10,7 +10,7 @@ import { Ledger } from "./ledger.js";
  * Where the rows of a subscription come from: a ledger or what is made of several tables, and how
  * they are read.
  *
- * @template {Row} R
+ * @template {Shown} R
  * @typedef {object} Source
  * @property {ReadonlySet<string>} tables that it is made of
  * @property {R[]} rows as they have been told

@@ -2,9 +2,8 @@ import { LiveError, NotAllowed, Unreadable, call } from "./errors.js";
 import { stateOf } from "./catch_up.js";
 import { Store } from "./store.js";
 
-/** @import { Change, Event } from "./events.js" */
+/** @import { Change, Event, Shown } from "./events.js" */
 /** @import { CatchUp, State } from "./catch_up.js" */
-/** @import { Row } from "./rows.js" */
 /** @import { Scope } from "./scope.js" */
 /** @import { Server } from "./server.js" */
 /** @import { Source } from "./sources.js" */
@@ -14,7 +13,7 @@ const OTHER_VERSION = "Some rows can't be read and stay as they were: the databa
 /**
  * What a subscription shows: never changed, and the same object until something else is shown.
  *
- * @template {Row} R
+ * @template {Shown} R
  * @typedef {object} Snapshot
  * @property {readonly R[]} rows in the order in which they are shown
  * @property {State} state
@@ -27,7 +26,7 @@ const OTHER_VERSION = "Some rows can't be read and stay as they were: the databa
  * Called with the new row; the new and what was told before of it, which is known of all rows that
  * were loaded; the last of it.
  *
- * @template {Row} R
+ * @template {Shown} R
  * @template {R | null} [Old=R]
  * @typedef {object} RowCallbacks
  * @property {(row: R) => unknown} [onInsert]
@@ -39,7 +38,7 @@ const OTHER_VERSION = "Some rows can't be read and stay as they were: the databa
 /**
  * Rows kept live until `close`. What happens before `ready` is in the rows and not told.
  *
- * @template {Row} R
+ * @template {Shown} R
  * @template {object} [More={}] what else it shows
  * @extends {Store<Snapshot<R> & More>}
  */
@@ -129,7 +128,7 @@ export class Subscription extends Store {
    * @param {Event[]} events
    */
   hear(events) {
-    this.#take(this.source.hear(events));
+    this.take(this.source.hear(events));
   }
 
   /**
@@ -138,7 +137,7 @@ export class Subscription extends Store {
    * @param {Event[]} events
    */
   settle(events) {
-    this.#take(this.source.settle(events));
+    this.take(this.source.settle(events));
   }
 
   /** @param {Server} server */
@@ -159,7 +158,7 @@ export class Subscription extends Store {
   async reread(server) {
     const { source } = this;
     const changes = await source.reread(server);
-    if (source === this.source) this.#take(changes);
+    if (source === this.source) this.take(changes);
   }
 
   /** Forgets all rows, which were another user's. */
@@ -231,8 +230,13 @@ export class Subscription extends Store {
     return this.source.rows.find((row) => row.id === id);
   }
 
-  /** @param {Change<R>[]} changes */
-  #take(changes) {
+  /**
+   * Takes what is to be told.
+   *
+   * @protected
+   * @param {Change<R>[]} changes
+   */
+  take(changes) {
     if (changes.length) this.#rows = null;
     for (const change of changes) this.#untold.push(change);
   }
