@@ -1,7 +1,7 @@
 """Rows that the server makes of several tables.
 
-What happens to those tables says that the rows have to be asked for, and the answer says what they
-are; nothing of it is computed here.
+A change of one of these tables says that the rows must be asked for again. The server's answer has
+the rows; nothing of them is computed here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class AskedSource(Generic[ShownT]):
-    """What is asked for, and what of it is known."""
+    """The rows that are asked for, as far as they are known."""
 
     def __init__(self, tables: Iterable[str]) -> None:
         self.tables = frozenset(tables)
@@ -45,15 +45,15 @@ class AskedSource(Generic[ShownT]):
 
     @property
     def due_in(self) -> float | None:
-        """After so many seconds something is to be asked for although nothing happens."""
+        """After so many seconds some rows must be asked for, even without a change."""
         return None
 
     def is_sure(self, events: Iterable[Event]) -> bool:
-        """Whether it is known of what the events are."""
+        """Whether the events name their rows."""
         return all(event.record is not None or event.old_record is not None for event in events)
 
     def hear(self, events: Iterable[Event]) -> Heard[ShownT]:
-        """Notes what has to be asked for."""
+        """Notes the rows that must be asked for."""
         self.note(events)
         return Heard(())
 
@@ -62,7 +62,7 @@ class AskedSource(Generic[ShownT]):
         return 0
 
     def settle(self, events: Iterable[Event], mark: int) -> Heard[ShownT]:  # noqa: ARG002 - as Source
-        """Notes what has to be asked for."""
+        """Notes the rows that must be asked for."""
         self.note(events)
         return Heard(())
 
@@ -78,7 +78,7 @@ class AskedSource(Generic[ShownT]):
         return Heard(())
 
     def take(self) -> tuple[Change[ShownT], ...]:
-        """What differs since it was last taken."""
+        """The changes since the last call."""
         changes, self._changes = self._changes, []
         return tuple(changes)
 
@@ -87,13 +87,13 @@ class AskedSource(Generic[ShownT]):
         raise NotImplementedError
 
     def note(self, events: Iterable[Event]) -> None:
-        """Notes what has to be asked for. With each catch-up that ends it is called, also without
+        """Notes the rows that must be asked for. Each catch-up calls it at its end, also without
         events.
         """
         raise NotImplementedError
 
     async def ask(self, server: Server) -> None:
-        """Asks for what has been noted."""
+        """Asks for the noted rows."""
         raise NotImplementedError
 
     def replace(
@@ -173,7 +173,7 @@ class AskedSubscription(Subscription[ShownT]):
             self._release(len(self._waiting), error)
 
     async def _answered(self) -> None:
-        """Waits until what has been noted is answered."""
+        """Waits for the answer about the noted rows."""
         if self._is_closed:
             return
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -204,7 +204,7 @@ class AskedSubscription(Subscription[ShownT]):
             # a catch-up follows, and rings
             if not self.is_loaded or not self._catch_up.is_running:
                 continue
-            # those who come meanwhile wait for the next answer
+            # later callers wait for the next answer
             waiting = len(self._waiting)
             error = await self._try()
             self._take(Heard(self._asked.take()))
@@ -251,7 +251,7 @@ class AskedList(AskedSource[ShownT]):
         self._is_stale = True
 
     def is_sure(self, events: Iterable[Event]) -> bool:  # noqa: ARG002 - as AskedSource
-        """Whichever row it was, all are asked for."""
+        """All rows are asked for, so no event has to name its row."""
         return True
 
     def doubt(self) -> None:

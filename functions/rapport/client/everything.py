@@ -36,8 +36,8 @@ class EverythingCallbacks(TypedDict, total=False):
 
 
 class Everything:
-    """Five subscriptions over one topic, whose rows change together: what one transaction has
-    changed is never seen apart. Each can also be used alone.
+    """Five subscriptions over one topic, whose rows change together: the changes of one
+    transaction are never seen apart. Each can also be used alone.
     """
 
     def __init__(

@@ -4,7 +4,7 @@
         async with live.messages(customer_id, on_new_message=print) as messages:
             ...
 
-Subscriptions share one socket, one cursor and one poll. Whatever happens to the connection,
+Subscriptions share one socket, one cursor and one poll. With every fault of the connection,
 each row's last version is told once, versions rising, and each message's insert once and in
 order: see `ledger`.
 """
@@ -124,14 +124,14 @@ class LiveClient:
             await self._sender.stop()
 
     async def resume(self) -> None:
-        """Connects again and tells what was missed."""
+        """Connects again and tells the missed changes."""
         self._catch_up.start()
         if self._sender is not None:
             self._sender.start()
 
     def on_checkpoint(self, callback: OnCheckpoint) -> Checkpoints:
         """Calls a function with all changes that were taken together, as a tuple of `Change`, until
-        the answer's `close`. What one transaction has changed is in the same call.
+        the answer's `close`. All changes of one transaction are in the same call.
         """
         return self._catch_up.on_checkpoint(callback)
 

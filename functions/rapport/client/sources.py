@@ -206,7 +206,7 @@ class MessageSource(TableSource[Message]):
 
     async def _newer(self, server: Server) -> list[Record]:
         """The messages that have come since. Where the user sees an account or a customer for the
-        first time, it is noted how far each conversation has come: what was said before is not new.
+        first time, it is noted how far each conversation has come: earlier messages are not new.
         """
         found: list[Record] = []
         reached = self._ledger.reached

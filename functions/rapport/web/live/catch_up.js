@@ -1,13 +1,13 @@
 /**
- * Brings changes to the subscriptions: by broadcast as they happen, by cursor what was missed.
+ * Brings changes to the subscriptions: by broadcast as they happen, and the missed ones by cursor.
  *
- * A broadcast is a hint. Whatever can't be told from it (a gap, a row too large to send, a resync)
- * is a reason to catch up at once, and everything else is found by the slow poll. First the cursor
+ * A broadcast is a hint. A gap, a row that is too large to send, or a resync is a reason to catch up
+ * at once; the slow poll finds everything else. First the cursor
  * is taken, then rows are read, then the log is followed from the cursor: nothing falls between.
  *
- * What one transaction has changed is never seen apart: its broadcasts say how many they are, and
- * it is taken whole or not at all. A catch-up ends at a moment of the database. Either is taken by
- * all subscriptions before any of it is told.
+ * The changes of one transaction are never seen apart: each of its broadcasts has their number, and
+ * they are taken together or not at all. A catch-up ends at a moment of the database. All
+ * subscriptions take the one or the other before any of it is told.
  */
 
 import { Bell } from "./bell.js";
@@ -200,7 +200,7 @@ export class CatchUp {
     this.tell();
   }
 
-  /** Tells what subscriptions have taken: callbacks first, then those who look at snapshots. */
+  /** Tells the changes that subscriptions have taken: callbacks first, then the listeners of snapshots. */
   tell() {
     // what callbacks bring about is told by the one who called them
     if (this.#isTelling) return;

@@ -1,9 +1,9 @@
 /**
  * Keeps one face of every contact up to date from canonical rows and events, without I/O.
  *
- * What reaches a client comes out of order or more than once. A row's
- * version tells what is newer, and how far a conversation has come only ever grows, so the feed
- * ends in the same state whatever the order was.
+ * Rows and events reach a client out of order or more than once. A row's version tells which state is
+ * newer, and the progress of a conversation only grows. So the feed ends in the same state in any
+ * order of arrival.
  */
 
 import { readRow } from "./rows.js";
@@ -118,7 +118,7 @@ export class FaceFeed {
     if (table === "messages") {
       return this.#advance(row.conversation_id, row.sent_at, row.sender_type === "client" ? row.sent_at : null);
     }
-    // a row that is left of a contact, for those who ask what became of it
+    // the row of a deleted or merged contact
     if (row.deleted_at) return this.#end(table, row.id, row.version);
     if (!this.#isNews(table, row.id, row.version)) return [];
     if (table === "contacts") {

@@ -18,7 +18,7 @@ import { TIMING } from "./timing.js";
 
 /**
  * Everything live of the user who is signed in. Subscriptions share the app's own connection, one
- * cursor and one poll. Whatever happens to the network, each row's last version is told once,
+ * cursor and one poll. With every fault of the network, each row's last version is told once,
  * versions rising, and each message's insert once and in order: see `ledger.js`.
  */
 export class Live {

@@ -13,7 +13,7 @@ import { Store } from "./store.js";
 /** @import { RoomKind, Scope } from "./scope.js" */
 
 /**
- * Those who are there, by their `personId`, with what each shows of itself.
+ * The people who are there, by their `personId`, with the facts that each shows.
  *
  * @typedef {Readonly<Record<string, Readonly<Record<string, unknown>>>>} Online
  *

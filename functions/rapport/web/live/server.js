@@ -97,7 +97,7 @@ export class Server {
   }
 
   /**
-   * All rows of which columns equal what is given, read in pages by a unique key.
+   * All rows whose columns equal the given values, read in pages by a unique key.
    *
    * @param {string} table
    * @param {Record<string, unknown>} equals

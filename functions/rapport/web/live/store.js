@@ -32,13 +32,13 @@ export class Store {
    */
   subscribe(listener) {
     this.getSnapshot();
-    // each call ends on its own, whoever hands in the same function twice
+    // each call ends on its own, even if the same function is passed twice
     const own = () => listener();
     this.#listeners.add(own);
     return () => void this.#listeners.delete(own);
   }
 
-  /** Calls those who look at the snapshot, if it has changed. */
+  /** Calls the listeners of the snapshot, if it has changed. */
   notify() {
     const before = this.#snapshot;
     if (!before) return;
@@ -49,7 +49,7 @@ export class Store {
     for (const listener of [...this.#listeners]) call(listener);
   }
 
-  /** Tells those who look for the last time. */
+  /** Calls the listeners for the last time. */
   end() {
     this.notify();
     this.#listeners.clear();

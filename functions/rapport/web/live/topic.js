@@ -79,7 +79,7 @@ export class Topic {
   }
 
   /**
-   * Broadcasts to those who have joined; without permission to write nobody hears it.
+   * Broadcasts to the clients that have joined; without permission to write nobody hears it.
    *
    * @param {string} event
    * @param {object} payload

@@ -16,7 +16,7 @@ import { Topic } from "./topic.js";
 const SOON = 500;
 
 /**
- * Keeps the topics joined that subscriptions want, whatever becomes of the connection, which is
+ * Keeps the topics joined that subscriptions want, through all troubles of the connection, which is
  * the app's own. Each trouble ends the topics that it meets, and they are built anew.
  */
 export class Topics {
