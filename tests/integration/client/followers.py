@@ -150,7 +150,8 @@ class Told:
         """Notes what is shown where nothing moves; what must have been told is among it."""
         if self._rows is not None:
             if self.part.is_from_now_on:
-                # what was there when it began, or its user joined, may be shown without a word
+                # of one who has joined since the last rest, what was said before comes into sight
+                # without a word where a later change brings it; of nobody else
                 silent = shown.keys() - self._rows.keys() - must
                 self._rows |= {row_id: shown[row_id] for row_id in silent}
             self._refuse(
@@ -212,9 +213,13 @@ class PythonFollower:
 
     kind = "python"
 
-    def __init__(self, user: str, live: LiveClient, wanted: Wanted) -> None:
+    def __init__(
+        self, user: str, live: LiveClient, wanted: Wanted, shown: Mapping[str, frozenset[str]]
+    ) -> None:
         self.user = user
         self._live = live
+        # the columns that are told of each table
+        self._columns = shown
         self.told = {name: Told(part) for name, part in wanted.parts.items()}
         everything: Everything = live.everything(wanted.customer)
         self._everything = everything
@@ -243,7 +248,9 @@ class PythonFollower:
 
     async def _follow(self, name: str, of: Subscription[Any]) -> None:
         async for change in of:
-            self.told[name].take(change.operation, _dumped(change.new), _dumped(change.old))
+            told = self.told[name]
+            new, old = (self._dumped(told.part, row) for row in (change.new, change.old))
+            told.take(change.operation, new, old)
 
     async def ready(self) -> None:
         for one in self._of.values():
@@ -253,7 +260,7 @@ class PythonFollower:
         # what has been taken is told by now
         await asyncio.sleep(0)
         return {
-            name: [one.model_dump(mode="json") for one in of.rows.values()]
+            name: [self._dumped(self.told[name].part, one) or {} for one in of.rows.values()]
             for name, of in self._of.items()
         }
 
@@ -263,7 +270,10 @@ class PythonFollower:
 
     def read(self, part: Part, rows: list[Row]) -> list[Row]:
         model = TypeAdapter(list[MODELS[part.table]])
-        return [one.model_dump(mode="json") for one in model.validate_python(rows)]
+        return [self._dumped(part, one) or {} for one in model.validate_python(rows)]
+
+    def _dumped(self, part: Part, row: Any) -> Row | None:
+        return None if row is None else told_of(self._columns, part, row.model_dump(mode="json"))
 
     async def close(self) -> None:
         await self._live.__aexit__(None, None, None)
@@ -327,10 +337,7 @@ class JavaScriptFollower:
             told.take(said["eventType"], row, old)
 
     def _told(self, part: Part, row: Row | None) -> Row | None:
-        columns = self._columns.get(part.table)
-        if row is None or columns is None:
-            return row
-        return {name: value for name, value in row.items() if name in columns}
+        return None if row is None else told_of(self._columns, part, row)
 
     async def shown(self) -> dict[str, list[Row]]:
         shown = {}
@@ -355,8 +362,10 @@ class JavaScriptFollower:
         await self._ending.aclose()
 
 
-def _dumped(row: Any) -> Row | None:
-    return None if row is None else row.model_dump(mode="json")
+def told_of(columns: Mapping[str, frozenset[str]], part: Part, row: Row) -> Row:
+    """What of a row is told; of what is made of several tables, all."""
+    told = columns.get(part.table)
+    return row if told is None else {name: row[name] for name in row if name in told}
 
 
 def by_id(rows: list[Row]) -> Rows:

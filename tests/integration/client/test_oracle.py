@@ -11,7 +11,7 @@ import asyncio
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -161,7 +161,8 @@ class Stage:
     owners: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     # whose rows each user might see at the last rest
     held: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    known_messages: set[str] = field(default_factory=set)
+    # those of the last rest, with their account and customer
+    known_messages: dict[str, set[str]] = field(default_factory=dict)
     # whose clients saw the last rest
     rested: set[int] = field(default_factory=set)
     serial: int = 0
@@ -208,7 +209,7 @@ class Stage:
 
         live = LiveClient(self.proxy.url, self.stack.publishable_key, access_token, timing=QUICK)
         await live.__aenter__()
-        follower = PythonFollower(user, live, self.wanted(user))
+        follower = PythonFollower(user, live, self.wanted(user), self.columns)
         self.followers.append(follower)
         await follower.ready()
 
@@ -490,16 +491,17 @@ class Stage:
         return rows
 
     def _check_begun(self, follower: Follower, told: Told) -> None:
-        """Who follows from now on is not told of what was said before, as if it were new; but a
-        customer is, of a conversation that a merge has brought.
+        """Who follows from now on is not told of what was said before, as if it were new. Two are
+        told of it nevertheless: staff who were away and come back, of what they have missed; and a
+        customer to whom a merge brings a conversation, since each row of another owner is new to
+        the next one, in broadcasts and in the log.
         """
         if not told.part.is_from_now_on or id(follower) not in self.rested:
             return
-        # who was away is told of what was missed
         owners = self.held[str(seed_uuid(follower.user))]
         for row in told.news:
-            is_old = row["id"] in told.inserted & self.known_messages
-            if is_old and row["account_id"] in owners:
+            before = self.known_messages.get(row["id"])
+            if row["id"] in told.inserted and before and owners & before:
                 self.fail(follower, [f"{told.part.name}: told of {row} as new"])
 
     async def rest(self) -> None:
@@ -511,9 +513,12 @@ class Stage:
                 if key not in selected:
                     selected[key] = await self.select(follower.user, told.part)
         messages = {
-            str(row[0]) for row in self.world.owner.execute("select id from public.messages")
+            str(row[0]): {str(owner) for owner in row[1:]}
+            for row in self.world.owner.execute(
+                "select id, account_id, customer_id from public.messages"
+            )
         }
-        new = messages - self.known_messages
+        new = messages.keys() - self.known_messages.keys()
         deadline = time.monotonic() + PATIENCE
         for follower in self.followers:
             while wrong := await self._wrong(follower, selected, new):
@@ -525,7 +530,8 @@ class Stage:
             for name, told in follower.told.items():
                 self._check_news(follower, told.part, told.news)
                 self._check_begun(follower, told)
-                told.rest(by_id(shown[name]), self._must(follower, by_id(shown[name]), new))
+                rows = by_id(shown[name])
+                told.rest(rows, self._must(follower, rows, rows.keys()))
                 if told.faults:
                     self.fail(follower, told.faults)
         self.known_messages = messages
@@ -541,7 +547,7 @@ class Stage:
         self,
         follower: Follower,
         selected: dict[tuple[str, str, str], list[Row]],
-        new: set[str],
+        new: Set[str],
     ) -> list[str]:
         wrong = []
         if trouble := await follower.trouble():
@@ -561,9 +567,10 @@ class Stage:
                 wrong.append(f"{name}: {disorder}")
         return wrong
 
-    def _must(self, follower: Follower, rows: dict[str, Row], new: set[str]) -> set[str]:
-        """The new messages among rows that one who follows from now on is told of: who has joined
-        since the last rest is not told of what was said before.
+    def _must(self, follower: Follower, rows: dict[str, Row], new: Set[str]) -> set[str]:
+        """Those of the new messages among rows that one who follows from now on is told of. One who
+        has joined since the last rest is not told of what was said before, and nobody else knows
+        at which message that was.
         """
         if id(follower) not in self.rested:
             return set()

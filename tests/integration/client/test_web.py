@@ -24,13 +24,14 @@ from tests.sql.asking import ask
 from tests.sql.outbound import ago
 from tests.sql.portal import change, insert
 from tests.web import node
-from tests.world import ALPINE, seed_uuid, text_message
+from tests.world import ALPINE, BAY, seed_uuid, text_message
 
 from rapport.client.database import Inbox
 from rapport.client.inbox import InboxCounts, InboxFilter
 from rapport.client.presence import person_id
 from rapport.client.rows import Message, Profile
 from rapport.client.subscription import Subscription
+from rapport.errors import NotFound
 
 CHANGES = int(os.environ.get("FAULT_CHANGES", "800"))
 SEED = int(os.environ.get("FAULT_SEED", "20261130"))
@@ -670,7 +671,9 @@ async def test_a_team_follows_what_is_sent_later_and_its_sync_in_both_clients(
         "reminders": ["reminders", str(ALPINE), {"pageSize": 1}],
         "questions": ["questions"],
     }
+    foreign = {"inbox": ["inbox", str(BAY)]}
     async with (
+        following(portal, "andrej", Told(), foreign, timing=HEARING) as stranger,
         following(portal, "andrej", Told(), follow, timing=HEARING) as client,
         portal.client("andrej", SLOWLY) as live,
         live.desk.scheduled_messages() as scheduled,
@@ -700,6 +703,14 @@ async def test_a_team_follows_what_is_sent_later_and_its_sync_in_both_clients(
                     ) == sorted(wanted):
                         return
                     await asyncio.sleep(0.02)
+
+        # another business's desk is refused, and says so
+        refused = await shows(stranger, "inbox", state="error")
+        assert (refused["error"]["name"], refused["rows"]) == ("NotFound", [])
+        theirs = live.desk.inbox(BAY)
+        with pytest.raises(NotFound):
+            await theirs.ready()
+        await theirs.close()
 
         for name, one in followed.items():
             await shows(client, name, isConnected=True)
