@@ -281,7 +281,7 @@ create function private.make_face(
     view_name text,
     -- as in status_words
     face text,
-    -- what else of contact_states (s) the face shows, and of what is joined to it
+    -- further columns that the face shows: of contact_states (s), and of the joined table
     more text[],
     joined text default '',
     name text default 's.name'
@@ -343,7 +343,7 @@ begin
         view_name, array_to_string(more, ', '), fields, face, joined
     );
 
-    -- what the table says of a column holds of the face's as well, unless that has words of its own
+    -- the comment of the table's column serves for the face's column, unless the face has its own
     for documented in
         select a.attname, d.description
         from pg_catalog.pg_attribute a
@@ -1131,11 +1131,7 @@ declare
     last_name text := after_name;
     last_id uuid := after_id;
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    end if;
+    perform private.require_member(account_id);
 
     -- A walk along the list finds enough contacts with a frequent word; sorting all of them would
     -- take longer. It does not find enough with a rare word; for that an index of words is faster.
@@ -1318,7 +1314,7 @@ begin
         select c.*
         from public.contacts_v2 c
         where c.id = i.id
-        -- one by one, whatever number of rows the planner expects from the policies
+        -- one by one: from the policies the planner expects a wrong number of rows
         limit 1
     ) v;
 
@@ -1507,7 +1503,7 @@ create function private.search_by_words(
     stable
     rows 50
     set search_path = ''
-    -- always by the index of words, whatever the statistics say
+    -- always by the index of words, even if the statistics favour another way
     set plan_cache_mode = force_generic_plan
     set enable_bitmapscan = on
     set enable_sort = on
@@ -1746,7 +1742,7 @@ comment on column public.contact_suggestions.other_contact_id is
 comment on column public.contact_suggestions.reason is
     'same_sender, number_changed, user_id_changed, same_name, same_phone, same_email, same_row (of an imported file) or same_partner (of the ERP).';
 comment on column public.contact_suggestions.evidence is
-    'What speaks for one person, for the one who decides: phone, email, name …'
+    'The evidence that both are one person, for the member who decides: phone, email, name …'
     ' Type: {[text]: json}';
 comment on column public.contact_suggestions.status is
     'open, merged or dismissed.';
@@ -1775,7 +1771,7 @@ comment on column public.open_suggestions.other_name is
 comment on column public.open_suggestions.reason is
     'same_sender, number_changed, user_id_changed, same_name, same_phone, same_email, same_row (of an imported file) or same_partner (of the ERP).';
 comment on column public.open_suggestions.evidence is
-    'What speaks for one person, for the one who decides: phone, email, name …';
+    'The evidence that both are one person, for the member who decides: phone, email, name …';
 comment on column public.open_suggestions.created_at is
     'When the suggestion was made (server time, UTC).';
 comment on function private.dismiss_pair(uuid) is
@@ -1907,7 +1903,7 @@ comment on column public.contact_merges.moved_conversations is
 comment on column public.contact_merges.kept_conversations is
     'The ids of the conversations that the kept contact had before.';
 comment on column public.contact_merges.moved_customer_rows is
-    'What moved to the kept contact: jobs, invoices and loyalty_transactions with their ids, and loyalty_lots with the points left of each.'
+    'The rows that moved to the kept contact: jobs, invoices and loyalty_transactions by their ids, and loyalty_lots with the points left of each.'
     ' Type: {jobs: uuid[], invoices: uuid[], loyalty_transactions: uuid[], loyalty_lots: {[text]: bigint}}';
 comment on column public.contact_merges.settled_suggestions is
     'The ids of the suggestions about the two contacts that the merge settled.';
@@ -2225,7 +2221,7 @@ create function private.merged_contact(kept public.contacts, dropped public.cont
     set search_path = ''
 as $$
 declare
-    -- what the kept one lacks the dropped one has
+    -- a value that the kept contact lacks comes from the dropped one
     merged public.contacts := jsonb_populate_record(
         kept,
         (
@@ -2987,7 +2983,7 @@ comment on function private.require_undoable(uuid) is
 comment on function private.unmerged_fields(public.contact_merges, public.contacts) is
     'The fields of the kept contact that get their earlier values back, and those that were changed since.';
 comment on function private.return_sent_reminders(public.contact_merges) is
-    'Notes for the restored contact what the kept one was reminded of since the merge.';
+    'Notes for the restored contact the reminders that the kept one got since the merge.';
 comment on function private.undo_contact_merge(uuid) is
     'Undoes a merge: {kept, restored, changed_since, not_returned}, the contacts by their ids.';
 comment on function public.undo_merge(uuid) is
@@ -3152,8 +3148,8 @@ comment on function public.suggest_duplicates(uuid) is
 
 
 /*
-    What a merge, and its undo, do with suggestions: one about the two contacts is settled; one
-    about the dropped contact and a third is passed on to the kept contact.
+    The suggestions in a merge and in its undo. A suggestion about the two contacts is settled. A
+    suggestion about the dropped contact and a third one is passed on to the kept contact.
 */
 create function private.settle_suggestions(account_id uuid, kept_id uuid, dropped_id uuid)
     returns uuid[]
@@ -3271,9 +3267,8 @@ comment on function private.reopen_suggestions(public.contact_merges) is
 
 
 /*
-    Imports one row of a file, in the contacts page's words. Each row stands alone: it is
-    imported, or it is refused with the reason and changes nothing, whatever happens to other
-    rows.
+    Imports one row of a file, in the contacts page's words. Each row stands alone, apart from all
+    other rows: it is imported, or it is refused with the reason and changes nothing.
 
     A field that a row leaves out stays. A row that repeats what the contact shows locks and
     writes nothing, so a file can be imported again.
@@ -3929,7 +3924,7 @@ left join lateral (
     limit 1
 ) marker
     on true
--- what is staff's alone: its policies hide it from customers
+-- for staff alone: the policies hide it from customers
 left join lateral (
     select o.assignee_id, o.snoozed_until
     from public.desk_states o
@@ -4083,15 +4078,13 @@ declare
     patterns text[];
     literal_patterns text[];
     contact_ids uuid[];
+    is_untaken constant boolean := is_free and assignee_id is null and status = 'open';
     -- where the statement begins; null for the latest conversations
     begins_at text;
     found_ids uuid[];
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    elsif status not in ('open', 'pending', 'closed') then
+    perform private.require_member(account_id);
+    if status not in ('open', 'pending', 'closed') then
         raise sqlstate 'PT422' using
             message = 'This is not a status of conversations.',
             detail = 'field: status',
@@ -4140,6 +4133,17 @@ begin
     ) <= few then
         begins_at := '(select s.id from public.desk_states s'
             ' where s.account_id = $1 and s.assignee_id = $2) b';
+    elsif is_untaken and (
+        select count(*)
+        from (
+            select
+            from private.untaken_conversations u
+            where u.account_id = inbox_ids.account_id
+            limit few + 1
+        ) u
+    ) <= few then
+        begins_at := '(select u.conversation_id as id from private.untaken_conversations u'
+            ' where u.account_id = $1) b';
     elsif is_snoozed and (
         select count(*)
         from (
@@ -4202,9 +4206,14 @@ begin
             ' and case (select s.assignee_id from public.desk_states s'
             ' where s.id = a.conversation_id limit 1) when $2 then true else false end'
         end,
-        case when is_free then
-            ' and case when exists (select from public.desk_states s'
-            ' where s.id = a.conversation_id and s.assignee_id is not null) then false else true end'
+        case
+            when is_untaken then
+                ' and case when exists (select from private.untaken_conversations u'
+                ' where u.conversation_id = a.conversation_id) then true else false end'
+            when is_free then
+                ' and case when exists (select from public.desk_states s'
+                ' where s.id = a.conversation_id and s.assignee_id is not null)'
+                ' then false else true end'
         end,
         case when label_id is not null then
             ' and case when exists (select from public.conversation_labels l'
@@ -4307,11 +4316,7 @@ create function private.inbox_counts(account_id uuid)
     set jit = off
 as $$
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    end if;
+    perform private.require_member(account_id);
     return jsonb_build_object(
         'assignees', (
             select coalesce(
@@ -4398,11 +4403,7 @@ create function private.label_counts(account_id uuid)
     set jit = off
 as $$
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    end if;
+    perform private.require_member(account_id);
     return jsonb_build_object('labels', (
         select coalesce(
             jsonb_agg(
@@ -4526,28 +4527,6 @@ create trigger _100_stamp_change
     for each row
     execute function private.tg__stamp_change();
 
-create trigger _200_require_rows_before_insert
-    before insert on public.saved_replies
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.saved_replies
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.saved_replies
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_delete
-    after delete on public.saved_replies
-    referencing old table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
 
 create function public.saved_replies_beginning(
     account_id uuid,
@@ -4644,9 +4623,9 @@ comment on column public.saved_replies.id is
 comment on column public.saved_replies.account_id is
     'The account whose reply it is.';
 comment on column public.saved_replies.short_code is
-    'What people type to find it; 1 to 32 small letters, digits, hyphens and underscores, once in an account.';
+    'The code that people type to find it: 1 to 32 small letters, digits, hyphens and underscores, unique in the account.';
 comment on column public.saved_replies.title is
-    'What people read in the list; at most 200 characters.';
+    'The title that people read in the list; at most 200 characters.';
 comment on column public.saved_replies.text is
     'The reply, 1 to 4,096 characters, with variables: {{contact.name}}, {{appointment.time}}, {{appointment.service}}, {{invoice.number}}, {{invoice.amount}}, {{invoice.due_on}}, {{points.total}}, {{agent.name}}, {{account.name}}.';
 comment on column public.saved_replies.created_at is
