@@ -1,9 +1,10 @@
 import { html, nothing } from "lit";
+import "@rapport/live/elements/index.js";
 import { dateOf, weekdayOf } from "@rapport/live/elements/format.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { avatar, emptiness, reasonOf } from "@rapport/live/elements/parts.js";
 import { text, word } from "@rapport/live/elements/texts.js";
-import { AppPage, languageChoice, rowsOf } from "../common/app_page.js";
+import { AppPage, WrongPage, languageChoice, rowsOf } from "../common/app_page.js";
 import { Inbox } from "./inbox.js";
 
 /** @import { Job, LiveChatContact, MessageSubscription, Outbox, Subscription } from "@rapport/live" */
@@ -138,6 +139,8 @@ export class DashboardPage extends AppPage {
     if (!supabase || !live) return;
     const accounts = await rowsOf(supabase.from("accounts").select("name").order("name"));
     if (!accounts.length) {
+      const customers = await rowsOf(supabase.from("my_profile").select("id").limit(1));
+      if (customers.length) throw new WrongPage(text("dashboard.customer"), "portal");
       await supabase.auth.signOut({ scope: "local" });
       throw new Error(text("dashboard.no-business"));
     }
