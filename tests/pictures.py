@@ -90,12 +90,12 @@ def tell_story(stack: Stack) -> None:
         says("Thank you, the carpet looks like new!", "38640555777", "Maja Mlakar")
         says("How much is a sofa with three seats?", "38640999888", "Nejc Novak")
         says("Hello! Could you clean our living room carpet before the holidays?")
-        newest = {
-            "order": "last_message_at.desc.nullslast",
-            "limit": "1",
+        hers = {
+            "customer_name": f"eq.{phone.name}",
+            "channel": "eq.whatsapp",
             "select": "id,account_id,customer_id",
         }
-        (chat,) = http.get(f"{stack.url}/rest/v1/inbox", params=newest, headers=headers).json()
+        (chat,) = http.get(f"{stack.url}/rest/v1/inbox", params=hers, headers=headers).json()
         ask(
             "messages",
             conversation_id=chat["id"],

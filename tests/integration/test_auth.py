@@ -495,7 +495,7 @@ def test_the_inbox_shows_text_and_only_to_this_machine(gateway: Stack, http: htt
     assert "default-src 'none'" in page.headers["content-security-policy"]
     address = f"{gateway.inbox_url}/messages"
     (shown,) = http.get(address).json()["messages"]
-    assert (shown["to"], shown["subject"], shown["body"]) == (hostile, hostile, hostile)
+    assert (shown["recipient"], shown["subject"], shown["body"]) == (hostile, hostile, hostile)
     for headers in ({"origin": "http://localhost:5173"}, {"host": "evil.example"}):
         assert http.get(address, headers=headers).status_code == 403
     assert http.get(address, headers={"origin": gateway.url}).status_code == 200

@@ -134,8 +134,8 @@ def _show_network(summary: StackSummary, console: Console) -> None:
         console.file.write(picture.getvalue())
     console.print(
         "\n  [yellow]Everybody in your network can open these pages: with the logins below, which"
-        " are in public code, and without a password the telephone, the mails, and the files of"
-        " messages to those who have their address. Use it in a network that you trust, and with no"
-        " real customer's data.[/yellow]",
+        " stand in public code, and the phone and the mails without a password. Use it in a network"
+        " that you trust, and with no real customer's data.[/yellow]",
+        soft_wrap=True,
         highlight=False,
     )

@@ -12,7 +12,7 @@ import { languageChoice } from "../common/language_choice.js";
  * @property {number} id
  * @property {string} sent_at
  * @property {"email" | "sms"} channel
- * @property {string} to
+ * @property {string} recipient
  * @property {string} subject
  * @property {string} body
  * @property {string | null} code
@@ -61,7 +61,7 @@ export class MailPage extends PageElement {
   }
 
   /** @param {Letter} letter */
-  #letter({ channel, to, subject, sent_at, body, code, link }) {
+  #letter({ channel, recipient: to, subject, sent_at, body, code, link }) {
     // only our own Auth's
     const isSafe = !!link && URL.parse(link)?.origin === location.origin;
     return html`<article class="card-plain letter">

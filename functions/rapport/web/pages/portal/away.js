@@ -35,7 +35,7 @@ export class Away {
   /** Notes that the customer sees all that there is. */
   note() {
     const times = [this.#jobs, this.#invoices, this.#loyalty, this.#messages].flatMap((one) =>
-      one.getSnapshot().rows.map((row) => Date.parse(row.updated_at)),
+      one.look().rows.map((row) => Date.parse(row.updated_at)),
     );
     const newest = times.reduce((max, time) => Math.max(max, time), this.#newest);
     if (newest === this.#newest) return;
@@ -55,10 +55,10 @@ export class Away {
     if (!since) return "";
     /** @param {string | null | undefined} time */
     const isNew = (time) => !!time && Date.parse(time) > since;
-    const jobs = this.#jobs.getSnapshot().rows.filter(({ updated_at }) => isNew(updated_at));
-    const invoices = this.#invoices.getSnapshot().rows.filter(({ updated_at }) => isNew(updated_at));
-    const lines = this.#loyalty.getSnapshot().rows.filter(({ created_at, points }) => points > 0 && isNew(created_at));
-    const { rows } = this.#messages.getSnapshot();
+    const jobs = this.#jobs.look().rows.filter(({ updated_at }) => isNew(updated_at));
+    const invoices = this.#invoices.look().rows.filter(({ updated_at }) => isNew(updated_at));
+    const lines = this.#loyalty.look().rows.filter(({ created_at, points }) => points > 0 && isNew(created_at));
+    const { rows } = this.#messages.look();
     const sent = invoices.filter(({ sent_at }) => isNew(sent_at));
     const newJobs = jobs.filter(({ created_at }) => isNew(created_at)).length;
     const counts = /** @type {const} */ ([
