@@ -117,7 +117,7 @@ def test_phone_desk_and_portal_see_what_is_theirs(
     desk.get_by_role("button", name="Move").click()
     desk.get_by_label("Date and time").fill("2027-01-06T11:30")
     desk.get_by_role("button", name="Save").click()
-    expect(portal.locator(".job")).to_contain_text("Wed 6 Jan 2027, 11:30")
+    expect(portal.locator(".job")).to_contain_text("Wed, 6 Jan 2027, 11:30")
     expect(portal.locator(".notification", has_text="Appointment moved")).to_be_visible()
     desk.get_by_role("button", name="Cancel").click()
     desk.locator(".button-bad").click()
