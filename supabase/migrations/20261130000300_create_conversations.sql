@@ -97,6 +97,11 @@ create index conversations_customer_idx
 create index conversations_account_id_idx
     on public.conversations (account_id);
 
+-- the inbox finds groups by their name, and an account has few
+create index conversations_account_groups_idx
+    on public.conversations (account_id, id)
+    where group_id is not null;
+
 -- a booking has one conversation, which is opened again; a second one is never made. Account and
 -- customer are the job's, and the foreign key needs them
 create unique index conversations_booking_key
@@ -635,7 +640,8 @@ create table public.read_markers (
 alter table public.read_markers enable row level security;
 
 
-create index read_markers_user_id_idx on public.read_markers (user_id);
+-- a client asks for the latest ones, since the user may have read on another device
+create index read_markers_user_id_idx on public.read_markers (user_id, read_at);
 
 
 grant select on public.read_markers to authenticated;
@@ -2719,7 +2725,7 @@ comment on column public.conversation_notes.created_at is
 comment on column public.conversation_notes.updated_at is
     'When the row last changed (server time, UTC).';
 comment on column public.conversation_notes.deleted_at is
-    'When it was deleted (UTC); its text is gone, its number stays.';
+    'When it was deleted (UTC); its text is gone, its number stays, and nobody reads it any more.';
 comment on column public.conversation_notes.version is
     'Rises by 1 with each change of the row.';
 comment on constraint conversation_notes_note_check on public.conversation_notes is

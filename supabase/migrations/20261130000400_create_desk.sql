@@ -3985,7 +3985,7 @@ grant select on public.inbox to authenticated;
 
 
 comment on view public.inbox is
-    'Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id. inbox_page finds by assignee, label and snooze.';
+    'Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id. inbox_page finds by assignee, label, snooze and name.';
 comment on column public.inbox.id is
     'The conversation.';
 comment on column public.inbox.account_id is
@@ -4045,10 +4045,11 @@ comment on column public.inbox.version is
 
 
 /*
-    The inbox by assignee, label and snooze. First the ids of a page are found, past the policies,
-    for a caller whose membership is checked: beginning at the label, at the state or at the latest
-    message, where fewer rows are read. Then the view shows these conversations under the
-    caller's policies. (A filter on the view itself would look into every conversation.)
+    The inbox by assignee, label, snooze and name. First the ids of a page are found, past the
+    policies, for a caller whose membership is checked: beginning at the given conversations, the
+    label, the state, the contacts or the latest message, where fewer rows are read. Then the view
+    shows these conversations under the caller's policies. (A filter on the view itself would look
+    into every conversation.)
 */
 create function private.inbox_ids(
     account_id uuid,
@@ -4059,7 +4060,9 @@ create function private.inbox_ids(
     status text,
     before timestamptz,
     before_id uuid,
-    page_size integer
+    page_size integer,
+    query text,
+    ids uuid[]
 )
     returns uuid[]
     language plpgsql
@@ -4076,6 +4079,10 @@ create function private.inbox_ids(
 as $$
 declare
     few constant integer := 500;
+    first_id constant uuid := '00000000-0000-0000-0000-000000000000';
+    patterns text[];
+    literal_patterns text[];
+    contact_ids uuid[];
     -- where the statement begins; null for the latest conversations
     begins_at text;
     found_ids uuid[];
@@ -4089,11 +4096,27 @@ begin
             message = 'This is not a status of conversations.',
             detail = 'field: status',
             hint = 'Use open, pending or closed, or none for all.';
+    elsif length(query) > 200 then
+        raise sqlstate 'PT422' using
+            message = format('The query has %s characters; 200 are allowed.', length(query)),
+            detail = 'field: query',
+            hint = 'Shorten it to 200 characters.';
+    elsif cardinality(ids) > 200 then
+        raise sqlstate 'PT422' using
+            message = format('%s ids are given; 200 are allowed.', cardinality(ids)),
+            detail = 'field: ids',
+            hint = 'Ask for 200 conversations at once.';
+    end if;
+    if query is not null then
+        patterns := private.search_patterns(query);
+        literal_patterns := private.literal_patterns(query);
     end if;
 
-    -- If few conversations have the label, the assignee or a snooze, these are read and sorted. If
-    -- many have, the latest conversations are looked through until the page is full.
-    if label_id is not null and (
+    -- If few conversations have the label, the assignee, a snooze or the name, these are read and
+    -- sorted. If many have, the latest conversations are looked through until the page is full.
+    if ids is not null then
+        begins_at := 'unnest($11) b (id)';
+    elsif label_id is not null and (
         select count(*)
         from (
             select
@@ -4103,7 +4126,8 @@ begin
             limit few + 1
         ) l
     ) <= few then
-        begins_at := 'public.conversation_labels b where b.account_id = $1 and b.label_id = $3';
+        begins_at := '(select l.conversation_id as id from public.conversation_labels l'
+            ' where l.account_id = $1 and l.label_id = $3) b';
     elsif assignee_id is not null and (
         select count(*)
         from (
@@ -4114,7 +4138,8 @@ begin
             limit few + 1
         ) s
     ) <= few then
-        begins_at := 'public.desk_states b where b.account_id = $1 and b.assignee_id = $2';
+        begins_at := '(select s.id from public.desk_states s'
+            ' where s.account_id = $1 and s.assignee_id = $2) b';
     elsif is_snoozed and (
         select count(*)
         from (
@@ -4125,7 +4150,36 @@ begin
             limit few + 1
         ) s
     ) <= few then
-        begins_at := 'public.desk_states b where b.account_id = $1 and b.snoozed_until > now()';
+        begins_at := '(select s.id from public.desk_states s'
+            ' where s.account_id = $1 and s.snoozed_until > now()) b';
+    elsif patterns <> '{}' then
+        contact_ids := array(
+            select p.contact_id
+            from private.search_page(
+                account_id => inbox_ids.account_id,
+                patterns => patterns,
+                after_name => '',
+                after_id => first_id,
+                page_size => few + 1
+            ) p
+            union
+            select p.contact_id
+            from private.search_page(
+                account_id => inbox_ids.account_id,
+                patterns => literal_patterns,
+                after_name => '',
+                after_id => first_id,
+                page_size => few + 1
+            ) p
+            where literal_patterns is not null
+        );
+        if cardinality(contact_ids) <= few then
+            begins_at := '(select o.conversation_id as id from unnest($12) c (id)'
+                ' cross join lateral (select n.conversation_id from public.conversation_activity n'
+                ' where n.customer_id = c.id offset 0) o'
+                ' union all select k.id from public.conversations k'
+                ' where k.account_id = $1 and k.group_id is not null) b';
+        end if;
     end if;
 
     -- Each condition is asked of one conversation, by "case": as a join Postgres might read it for
@@ -4135,11 +4189,9 @@ begin
         case
             when begins_at is null then 'public.conversation_activity a where a.account_id = $1'
             else concat(
-                '(select b.',
-                case when begins_at like '%labels%' then 'conversation_id' else 'id' end,
-                ' as id from ', begins_at, ' offset 0) b'
+                '(select distinct b.id from ', begins_at, ' offset 0) b'
                 ' cross join lateral (select * from public.conversation_activity o'
-                ' where o.conversation_id = b.id limit 1) a where true'
+                ' where o.conversation_id = b.id and o.account_id = $1 limit 1) a where true'
             )
         end,
         case when before is not null then
@@ -4162,6 +4214,15 @@ begin
             ' and case when exists (select from public.desk_states s'
             ' where s.id = a.conversation_id and s.snoozed_until > now()) then $8 else not $8 end'
         end,
+        -- a group is found by its name, and another conversation by its contact
+        case when patterns <> '{}' then
+            ' and case when a.customer_id is null then exists (select from public.conversations k'
+            ' cross join lateral (select private.search_words(k.group_name, null, null, null, null)'
+            ' as words) w where k.id = a.conversation_id'
+            ' and (w.words like all ($9) or w.words like all ($10)))'
+            ' else exists (select from private.contact_search w where w.contact_id = a.customer_id'
+            ' and (w.words like all ($9) or w.words like all ($10))) end'
+        end,
         -- as in the inbox, a deleted contact has no customers row
         ' and case when exists (select from public.conversations k where k.id = a.conversation_id'
         ' and (k.customer_id is null'
@@ -4173,13 +4234,14 @@ begin
     into found_ids
     using
         account_id, assignee_id, label_id, status, before, before_id,
-        least(greatest(page_size, 1), 200), is_snoozed;
+        least(greatest(page_size, 1), 200), is_snoozed, patterns, literal_patterns, ids,
+        contact_ids;
     return found_ids;
 end
 $$;
 
 grant execute on function private.inbox_ids(
-    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer
+    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer, text, uuid[]
 )
     to authenticated;
 
@@ -4193,7 +4255,9 @@ create function public.inbox_page(
     status text default null,
     before timestamptz default null,
     before_id uuid default null,
-    page_size integer default 50
+    page_size integer default 50,
+    query text default null,
+    ids uuid[] default null
 )
     returns setof public.inbox
     language plpgsql
@@ -4210,7 +4274,9 @@ declare
         status => inbox_page.status,
         before => inbox_page.before,
         before_id => inbox_page.before_id,
-        page_size => inbox_page.page_size
+        page_size => inbox_page.page_size,
+        query => inbox_page.query,
+        ids => inbox_page.ids
     );
 begin
     return query
@@ -4222,7 +4288,7 @@ end
 $$;
 
 grant execute on function public.inbox_page(
-    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer
+    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer, text, uuid[]
 )
     to authenticated;
 
@@ -4293,7 +4359,9 @@ begin
             status => 'open',
             before => null,
             before_id => null,
-            page_size => 100
+            page_size => 100,
+            query => null,
+            ids => null
         ))
     );
 end
@@ -4382,13 +4450,13 @@ grant execute on function public.label_counts(uuid) to authenticated;
 
 
 comment on function private.inbox_ids(
-    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer
+    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer, text, uuid[]
 ) is
     'The conversations of a page of the inbox, for a member of the account.';
 comment on function public.inbox_page(
-    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer
+    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer, text, uuid[]
 ) is
-    'A page of an account''s inbox, latest first: rows of inbox. Filters: assignee_id, is_free (nobody has it), label_id, is_snoozed (true, false, or null for both) and status; page_size is at most 200. For the next page give the last row''s last_message_at as before and its id as before_id. Not a member of the account: 404.';
+    'A page of an account''s inbox, latest first: rows of inbox. Filters: assignee_id, is_free (nobody has it), label_id, is_snoozed (true, false, or null for both), status, and query, which finds contacts as search_contacts does and groups by their name; ids asks for these conversations alone, at most 200. page_size is at most 200. For the next page give the last row''s last_message_at as before and its id as before_id. Not a member of the account: 404.';
 comment on function private.inbox_counts(uuid) is
     'Counts the conversations of an account by assignee, and those that wait or are free.';
 comment on function public.inbox_counts(uuid) is

@@ -302,11 +302,15 @@ comment on policy "owners, admins and agents can change what is sent later" on p
     'Any of them may move or cancel what a colleague wrote, and becomes its author by changing what it says.';
 
 
+-- a deleted row is gone for everybody, as broadcasts and the log tell it
 create policy "members can read notes"
     on public.conversation_notes
     for select
     to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        and deleted_at is null
+    );
 
 
 create policy "owners, admins and agents can write notes"

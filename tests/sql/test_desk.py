@@ -400,7 +400,12 @@ def test_inbox_is_filtered_and_counted(world: World) -> None:
     assert found(label_id=label["id"]) == [1, 2, 3]
     assert found(label_id=label["id"], assignee_id=ADAM) == [2]
     # by name, digits of the phone and more, and groups by theirs
-    ask(world, "andrej", "update public.contacts_v2 set name = 'Čuk Nika' where phone = %s", "+38640000005")
+    ask(
+        world,
+        "andrej",
+        "update public.contacts_v2 set name = 'Čuk Nika' where phone = %s",
+        "+38640000005",
+    )
     world.ingest(
         text_message(
             "wamid.group",
@@ -411,7 +416,9 @@ def test_inbox_is_filtered_and_counted(world: World) -> None:
             sent_at=ago(minutes=30),
         )
     )
-    world.owner.execute("update public.conversations set group_name = 'Cukrarna' where group_id is not null")
+    world.owner.execute(
+        "update public.conversations set group_name = 'Cukrarna' where group_id is not null"
+    )
     group = world.value("select id from public.conversations where group_id is not null")
     newest.append(group)
     assert found(query="cuk") == [0, 6]

@@ -548,7 +548,9 @@ class ConversationNote(Row):
     created_at: AwareDatetime
     """When it was written (server time, UTC)."""
     deleted_at: AwareDatetime | None = None
-    """When it was deleted (UTC); its text is gone, its number stays."""
+    """When it was deleted (UTC); its text is gone, its number stays, and nobody reads it any
+    more.
+    """
 
 
 ConversationGroupState: TypeAlias = Annotated[Literal["active", "suspended", "deleted"], AnyWord()]
@@ -653,7 +655,7 @@ MessageStatus: TypeAlias = Annotated[
 class Inbox(Record):
     """A row of the view `inbox`. Conversations, with the columns of a list of them. Filter by
     one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and
-    id. inbox_page finds by assignee, label and snooze.
+    id. inbox_page finds by assignee, label, snooze and name.
     """
 
     id: UUID

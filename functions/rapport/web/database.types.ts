@@ -802,7 +802,7 @@ export type Database = {
           conversation_id: string;
           /** When it was written (server time, UTC). */
           created_at: string;
-          /** When it was deleted (UTC); its text is gone, its number stays. */
+          /** When it was deleted (UTC); its text is gone, its number stays, and nobody reads it any more. */
           deleted_at: string | null;
           /** What happened, and with whom, until when or with which label, for clients that write a text of their own; null for a note. */
           event: {
@@ -3072,7 +3072,7 @@ export type Database = {
         Relationships: [
         ];
       };
-      /** Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id. inbox_page finds by assignee, label and snooze. */
+      /** Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id. inbox_page finds by assignee, label, snooze and name. */
       inbox: {
         Row: {
           /** The account of the conversation. */
@@ -3694,17 +3694,19 @@ export type Database = {
           free: number;
         };
       };
-      /** A page of an account's inbox, latest first: rows of inbox. Filters: assignee_id, is_free (nobody has it), label_id, is_snoozed (true, false, or null for both) and status; page_size is at most 200. For the next page give the last row's last_message_at as before and its id as before_id. Not a member of the account: 404. */
+      /** A page of an account's inbox, latest first: rows of inbox. Filters: assignee_id, is_free (nobody has it), label_id, is_snoozed (true, false, or null for both), status, and query, which finds contacts as search_contacts does and groups by their name; ids asks for these conversations alone, at most 200. page_size is at most 200. For the next page give the last row's last_message_at as before and its id as before_id. Not a member of the account: 404. */
       inbox_page: {
         Args: {
           account_id: string;
           assignee_id?: string | null;
           before?: string | null;
           before_id?: string | null;
+          ids?: string[] | null;
           is_free?: boolean;
           is_snoozed?: boolean | null;
           label_id?: string | null;
           page_size?: number;
+          query?: string | null;
           status?: string | null;
         };
         Returns: {
