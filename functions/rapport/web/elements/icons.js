@@ -3,7 +3,7 @@
 import { svg, html } from "lit";
 
 /** @param {ReturnType<typeof svg>} drawing */
-function icon(drawing) {
+export function icon(drawing) {
   return html`<svg class="icon" viewBox="0 0 20 20" aria-hidden="true" focusable="false">${drawing}</svg>`;
 }
 
