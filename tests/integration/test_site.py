@@ -18,7 +18,7 @@ from uuid import UUID
 import httpx
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 from tests.stacks import Running, copy_of
 from tests.web import node
 
@@ -93,7 +93,7 @@ def new_page(browser: Browser, stack: Stack, complaints: list[str]) -> Iterator[
             contexts.callback(context.close)
             context.set_default_timeout(PATIENCE)
             page = context.new_page()
-            page.on("console", lambda one: one.type == "error" and complaints.append(one.text))
+            page.on("console", lambda one: is_complaint(one) and complaints.append(one.text))
             page.on("pageerror", lambda error: complaints.append(error.message))
             page.goto(path if path.startswith("http") else f"{stack.url}/{path}")
             if name:
@@ -144,6 +144,12 @@ class Desk:
 def desk(stack: Stack) -> Iterator[Desk]:
     with httpx.Client(trust_env=False, timeout=30) as http:
         yield Desk(stack, http)
+
+
+def is_complaint(said: ConsoleMessage) -> bool:
+    """An error; but a conversation may be told of, and marked as read, before others can see it."""
+    is_early = "404" in said.text and said.location["url"].endswith("/rpc/mark_read")
+    return said.type == "error" and not is_early
 
 
 def write(page: Page, message: str) -> None:
@@ -518,17 +524,6 @@ def test_a_login_of_another_page_is_led_there(new_page: Open) -> None:
         expect(page.locator(".connection-is-connected")).to_be_visible()
 
 
-STEPS = """
-    const page = document.querySelector("dashboard-page");
-    const steps = document.createElement("onboarding-steps");
-    steps.live = page.live;
-    steps.supabase = page.supabase;
-    steps.account = "a0000000-0000-4000-8000-0000000000ff";
-    steps.addEventListener("onboarding-done", () => (document.title = "All done"));
-    document.querySelector(".pane-inbox").prepend(steps);
-"""
-
-
 def test_an_owner_without_a_number_sees_what_to_do(
     new_page: Open, stack: Stack, open_database: Database
 ) -> None:
@@ -543,7 +538,8 @@ def test_an_owner_without_a_number_sees_what_to_do(
             [new],
         )
         desk = new_page("dashboard/", "Olivia")
-        desk.evaluate(STEPS)
+        desk.evaluate("(id) => (localStorage['rapport-account'] = id)", new)
+        desk.reload()
         expect(desk.locator(".step[aria-current=step]")).to_contain_text("Add a WhatsApp number")
         expect(desk.get_by_text("0 of 4 done")).to_be_visible()
         check_access(desk)
@@ -572,5 +568,4 @@ def test_an_owner_without_a_number_sees_what_to_do(
             }""",
             [str(conversation), str(contact)],
         )
-        expect(desk).to_have_title("All done")
         expect(desk.locator(".steps")).to_have_count(0)

@@ -207,7 +207,8 @@ for (const name of readdirSync(OF_SOURCES)) {
 const OF_THE_INBOX = new URL("inbox/", SCENARIOS);
 const minute = (at) => `2026-11-21T08:${String(at).padStart(2, "0")}:00+00:00`;
 const inboxRow = ({ at, ...row }) => full("inbox", { ...row, last_message_at: minute(at) });
-const later = (a, b) => (a.last_message_at === b.last_message_at ? (a.id < b.id ? -1 : 1) : a.last_message_at > b.last_message_at ? -1 : 1);
+const placeOf = ({ last_message_at, id }) => [-Date.parse(last_message_at), numberOf(id)];
+const later = (a, b) => placeOf(a)[0] - placeOf(b)[0] || placeOf(a)[1] - placeOf(b)[1];
 
 /** A server with conversations, which notes what it is asked. */
 class Inbox {

@@ -57,8 +57,8 @@ class Desk:
         page_size: int = 50,
         **callbacks: Unpack[InboxCallbacks],
     ) -> InboxSubscription:
-        """Conversations, the latest first: a page, and further ones by `load_more`. A user who works
-        for one account need not name it; one who works for none sees none.
+        """Conversations, the latest first: a page, and further ones by `load_more`. A user who
+        works for one account need not name it; one who works for none sees none.
         """
         return InboxSubscription(
             self._catch_up,
@@ -119,8 +119,8 @@ class Desk:
         conversation_id: UUID | None = None,
         **callbacks: Unpack[RowCallbacks[ScheduledMessage]],
     ) -> Subscription[ScheduledMessage]:
-        """What is sent later in a conversation; without one, of each account the 500 with the latest
-        times, sent ones among them.
+        """What is sent later in a conversation; without one, of each account the 500 with the
+        latest times, sent ones among them.
         """
         table = "scheduled_messages"
         source = (

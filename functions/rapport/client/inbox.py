@@ -153,10 +153,8 @@ class InboxSource(AskedSource[Inbox]):
         self._is_miscounted = True
         self._counted_at = -math.inf
         # what was read on other devices is looked at now and then
-        self._is_to_look = True
         self._look_pause = look_pause
         self._looked_at = -math.inf
-        self._markers: dict[UUID, int] = {}
 
     @property
     def has_more(self) -> bool:
@@ -166,7 +164,7 @@ class InboxSource(AskedSource[Inbox]):
     @property
     def is_loading(self) -> bool:
         """Whether a filter or a page that was asked for is still to come."""
-        return self.wants_more or (self._noted.is_stale and self._is_new)
+        return self.wants_more or self._is_new
 
     @property
     def due_in(self) -> float | None:
@@ -201,7 +199,6 @@ class InboxSource(AskedSource[Inbox]):
             if event.table in _COUNTED:
                 self._is_miscounted = True
             self._note(event)
-        self._is_to_look = True
 
     def _note(self, event: Event) -> None:
         wanted, noted = self.filter, self._noted
@@ -372,23 +369,14 @@ class InboxSource(AskedSource[Inbox]):
     async def _look(self, server: Server) -> None:
         """Looks at what the user has read elsewhere, which nobody is told of."""
         now = time.monotonic()
-        if not self._is_to_look or now - self._looked_at < self._look_pause:
+        if now - self._looked_at < self._look_pause:
             return
-        self._is_to_look = False
-        columns = "conversation_id,last_read_seq"
-        latest = await server.latest("read_markers", {}, "read_at", _MARKERS, columns)
-        is_first = self._looked_at == -math.inf
         self._looked_at = now
-        before, self._markers = (
-            self._markers,
-            {
-                marker.conversation_id: marker.last_read_seq
-                for marker in _MARKER_ROWS.validate_python(latest)
-            },
-        )
-        for conversation_id, seq in self._markers.items():
-            if not is_first and before.get(conversation_id) != seq:
-                self._noted.change(conversation_id, is_brought=False)
+        latest = await server.latest("read_markers", {}, "read_at", _MARKERS)
+        for marker in _MARKER_ROWS.validate_python(latest):
+            row = self.known.get(marker.conversation_id)
+            if row is not None and row.last_read_seq != marker.last_read_seq:
+                self._noted.change(row.id, is_brought=False)
 
 
 class InboxSubscription(AskedSubscription[Inbox]):

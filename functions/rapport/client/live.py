@@ -194,8 +194,8 @@ class LiveClient:
 
     @property
     def desk(self) -> Desk:
-        """What staff alone follow: the inbox, notes, labels, what is sent later, reminders, the sync
-        and health.
+        """What staff alone follow: the inbox, notes, labels, what is sent later, reminders, the
+        sync and health.
         """
         return Desk(self._catch_up, self._server, self._timing)
 

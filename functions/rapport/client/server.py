@@ -158,12 +158,11 @@ class Server:
         equals: Mapping[str, object],
         order: str,
         most: int,
-        columns: str = "*",
     ) -> list[Record]:
         """The rows with the highest values of a column, which equal the given values."""
 
         def ask() -> Awaitable[APIResponse]:
-            query = self._client.from_(table).select(columns)
+            query = self._client.from_(table).select("*")
             for column, value in equals.items():
                 query = query.eq(column, str(value))
             return query.order(order, desc=True).limit(most).execute()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 from uuid import UUID, uuid4
@@ -140,6 +141,10 @@ def _one(*values: Any) -> Callable[[Draw], Any]:
     return lambda draw: draw.one(*values)
 
 
+def _in_days(*days: int) -> Callable[[Draw], Any]:
+    return lambda draw: (datetime.now(UTC) + timedelta(days=draw.one(*days))).isoformat()
+
+
 def _new(prefix: str) -> Callable[[Draw], Any]:
     return lambda draw: f"{prefix}{draw.random.getrandbits(40):x}"
 
@@ -232,7 +237,7 @@ VALUES: Mapping[str, Callable[[Draw], Any]] = {
     "phone": _one(*PHONES, None),
     "reminder_rules.kind": _one("after_job"),
     "scheduled_messages.status": _one("cancelled"),
-    "send_at": _one("2036-01-01T00:00:00Z"),
+    "send_at": _in_days(30, 60),
     "minutes": _one(60, 90),
     "service_type": _one("Carpet cleaning", "Windows"),
     "set_conversation_status.status": _STATUS,
@@ -247,7 +252,7 @@ VALUES: Mapping[str, Callable[[Draw], Any]] = {
     # the rest
     "is_wanted": _one(True, False),
     "mentions": lambda draw: draw.one([], [draw.of("member")]),
-    "until": _one("2036-01-01T00:00:00Z", "2037-01-01T00:00:00Z"),
+    "until": _in_days(1, 30),
     "amount_minor": _one(0, 1, 12050),
     "content": _one(None),
     "contact_ids": _one([]),

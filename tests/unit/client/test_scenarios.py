@@ -15,8 +15,8 @@ from uuid import UUID
 import pytest
 
 from rapport.client.catch_up import CatchUp
-from rapport.client.database import Inbox
 from rapport.client.contacts import FaceSource
+from rapport.client.database import Inbox
 from rapport.client.events import Change, Event, Heard
 from rapport.client.face_feed import FaceFeed
 from rapport.client.faces import ContactV2, contact_v2
@@ -327,7 +327,7 @@ class HasConversations:
             row
             for row in rows
             if (not ids or str(row.id) in ids) and (not last or _in_the_inbox(row) > last)
-        ][: given["page_size"]]
+        ][: given.get("page_size")]
 
 
 def minute(at: int) -> str:

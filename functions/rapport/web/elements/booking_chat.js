@@ -5,6 +5,7 @@ import { PageElement } from "./live_element.js";
 
 /** @import { Message, Outbox } from "../live/index.js" */
 /** @import { Snapshot } from "../live/subscription.js" */
+/** @import { Files } from "./media/files.js" */
 /** @import { Store } from "./live_element.js" */
 
 /**
@@ -22,6 +23,7 @@ export class BookingChat extends PageElement {
     side: {},
     label: {},
     closed: {},
+    files: { attribute: false },
   };
 
   constructor() {
@@ -38,6 +40,8 @@ export class BookingChat extends PageElement {
     this.label = "";
     /** Why nothing may be written at the moment. */
     this.closed = "";
+    /** @type {Files | null} */
+    this.files = null;
     /** @type {Store<Snapshot<Message>> | null} */
     this.said = null;
     /** @type {{ bookingId: string }} */
@@ -65,6 +69,7 @@ export class BookingChat extends PageElement {
       .side=${this.side}
       .label=${this.label}
       .closed=${this.closed}
+      .files=${this.files}
     ></conversation-view>`;
   }
 }

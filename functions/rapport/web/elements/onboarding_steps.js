@@ -46,8 +46,19 @@ export class OnboardingSteps extends PageElement {
   /** @override */
   connectedCallback() {
     super.connectedCallback();
-    this.#end = this.live?.onCheckpoint(() => this.#soon(GATHER)) ?? this.#end;
     this.#soon(0);
+  }
+
+  /**
+   * @override
+   * @param {Map<string, unknown>} changed
+   */
+  willUpdate(changed) {
+    if (changed.has("live")) {
+      this.#end();
+      this.#end = this.live?.onCheckpoint(() => this.#soon(GATHER)) ?? (() => {});
+    }
+    if (changed.has("account")) this.#soon(0);
   }
 
   /** @override */

@@ -5,13 +5,8 @@ import { text, word } from "./texts.js";
 
 /** @import { SupabaseClient } from "@supabase/supabase-js" */
 
-/** A policy of the page lets this element name its worker, and nothing else. @type {any} */
-const policy = /** @type {any} */ (globalThis).trustedTypes?.createPolicy("rapport", {
-  createScriptURL: (/** @type {string} */ url) => {
-    if (new URL(url, location.href).origin !== location.origin) throw new TypeError(url);
-    return url;
-  },
-});
+/** The page's policy for its worker, made once. @type {any} */
+let policy;
 
 /**
  * Notifications on this device: a switch, and of what its user wants to be told.
@@ -105,7 +100,7 @@ export class PushSwitch extends PageElement {
     const supabase = /** @type {any} */ (this.supabase);
     const { data: key, error } = await supabase.rpc("push_key");
     if (error) throw new Error(error.message);
-    await navigator.serviceWorker.register(policy?.createScriptURL(this.worker) ?? this.worker);
+    await navigator.serviceWorker.register(trusted(this.worker));
     const { pushManager } = await navigator.serviceWorker.ready;
     const made = await pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key });
     const { endpoint, keys } = made.toJSON();
@@ -143,6 +138,21 @@ export async function endPushes(supabase) {
   const { error } = await supabase.rpc("delete_push_subscription", { endpoint: made.endpoint });
   if (error) throw new Error(error.message);
   await made.unsubscribe();
+}
+
+/**
+ * An address of ours, as the page's policy lets it be run.
+ *
+ * @param {string} url
+ */
+function trusted(url) {
+  policy ??= /** @type {any} */ (globalThis).trustedTypes?.createPolicy("rapport", {
+    createScriptURL: (/** @type {string} */ wanted) => {
+      if (new URL(wanted, location.href).origin !== location.origin) throw new TypeError(wanted);
+      return wanted;
+    },
+  });
+  return policy?.createScriptURL(url) ?? url;
 }
 
 async function subscription() {

@@ -1,4 +1,4 @@
-/** @import { Change, Event, Json } from "./events.js" */
+/** @import { Change, Event } from "./events.js" */
 /** @import { FaceFeed } from "./face_feed.js" */
 /** @import { FACES } from "./faces.js" */
 /** @import { Row } from "./rows.js" */
@@ -59,12 +59,8 @@ export class FaceSource {
 
   /** @param {Server} server */
   async load(server) {
-    const [{ FaceFeed }, { FACES }] = await Promise.all([import("./face_feed.js"), import("./faces.js")]);
-    const read = await readAll(server);
-    /** @type {FaceFeed<R>} */
-    const feed = new FaceFeed(/** @type {any} */ (FACES[this.#face]));
-    for (const [table, rows] of read) feed.load(table, rows);
-    this.#feed = feed;
+    const { readFaces } = await import("./read_faces.js");
+    this.#feed = await readFaces(server, this.#face);
   }
 
   /**
@@ -74,31 +70,11 @@ export class FaceSource {
    * @returns {Promise<Change<R>[]>}
    */
   async reread(server) {
-    const changes = [];
-    for (const [table, rows] of await readAll(server)) changes.push(...this.#loaded.replace(table, rows));
-    return changes;
+    const { rereadFaces } = await import("./read_faces.js");
+    return rereadFaces(server, this.#loaded);
   }
 
   get #loaded() {
     return /** @type {FaceFeed<R>} */ (this.#feed);
   }
-}
-
-/**
- * The rows by their tables; of who may see nothing, none.
- *
- * @param {Server} server
- */
-async function readAll(server) {
-  /** @type {Record<string, Json[]>} */
-  const found = { contacts: [], conversations: [], conversation_activity: [] };
-  for (const owner of await server.owners()) {
-    for (const [table, rows] of Object.entries(found)) {
-      // a customer sees no contacts
-      if (table === "contacts" && !("account_id" in owner)) continue;
-      const key = table === "conversation_activity" ? "conversation_id" : "id";
-      for (const row of await server.all(table, owner, key)) rows.push(row);
-    }
-  }
-  return Object.entries(found);
 }

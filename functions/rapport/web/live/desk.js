@@ -10,7 +10,7 @@
 
 import { AskedList, AskedSubscription } from "./desk/asked.js";
 import { InboxSubscription } from "./desk/inbox.js";
-import { LatestSource } from "./desk/latest.js";
+import { LatestSource, latestRows } from "./desk/latest.js";
 import { ReminderSubscription } from "./desk/reminders.js";
 import { ofCustomer } from "./scope.js";
 import { TableSource } from "./sources.js";
@@ -41,11 +41,8 @@ const ORDER = {
   scheduled_messages: "send_at",
   sync_runs: "created_at",
 };
-/** Tables that only grow, of which the latest rows are followed: by which column, and how many. */
-const LATEST = {
-  scheduled_messages: { column: "send_at", most: 500 },
-  sync_runs: { column: "created_at", most: 100 },
-};
+/** Tables that only grow, of which so many of the last rows in their order are followed. @type {Record<string, number>} */
+const LATEST = { scheduled_messages: 500, sync_runs: 100 };
 
 /**
  * A table of the desk, live; notes, labels of conversations and what is sent later also of one
@@ -62,12 +59,12 @@ const LATEST = {
 export function followDesk(live, table, callbacks, conversationId) {
   const scope = ofCustomer();
   const column = ORDER[table];
-  const latest = conversationId ? undefined : /** @type {Record<string, { column: string, most: number }>} */ (LATEST)[table];
+  const most = conversationId ? 0 : LATEST[table];
   /** @type {Record<string, string>} */
   const equals = conversationId ? { conversation_id: conversationId.toLowerCase() } : {};
   /** @type {() => TableSource<Readonly<Told[T]>>} */
   const makeSource = () => {
-    if (latest) return new LatestSource(table, scope, latest.column, latest.most);
+    if (most) return new LatestSource(table, scope, column, most);
     /** @type {TableSource<Readonly<Told[T]>>} */
     const source = new TableSource(table, scope, { key: conversationId && column === "seq" ? column : "id" });
     Object.assign(source.equals, equals);
@@ -102,7 +99,7 @@ export function followReminders(live, accountId, { days = 7, pageSize = 50, ...c
 }
 
 /**
- * The questions that the sync could not decide, the latest 200 that are open; `resolve_sync_conflict`
+ * The questions that the sync could not decide, the latest 200 that are open, the latest first; `resolve_sync_conflict`
  * decides them. They are asked for as the sync goes on and as contacts change; after an answer of
  * your own call `refresh()`.
  *
@@ -112,11 +109,10 @@ export function followReminders(live, accountId, { days = 7, pageSize = 50, ...c
  */
 export function followSyncQuestions(live, callbacks) {
   const makeSource = () =>
-    new AskedList("sync_conflicts", ["sync_runs", "contacts"], async (server) => {
-      const open = server.supabase.schema("public").from("sync_conflicts").select("*").eq("state", "open");
-      return /** @type {Tables<"sync_conflicts">[]} */ (await server.ask(open.order("created_at", { ascending: false }).order("id").limit(200)));
-    });
-  return new AskedSubscription(live.hub, makeSource, by("created_at"), callbacks, 1000);
+    new AskedList("sync_conflicts", ["sync_runs", "contacts"], (server) =>
+      latestRows(server, "sync_conflicts", { state: "open" }, "created_at", 200),
+    );
+  return new AskedSubscription(live.hub, makeSource, callbacks, 1000);
 }
 
 /**

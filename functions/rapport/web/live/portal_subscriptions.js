@@ -1,14 +1,21 @@
 import { FaceSource } from "./contacts.js";
-import { call } from "./errors.js";
+import { NotFound, call } from "./errors.js";
 import { ofCustomer } from "./scope.js";
 import { MessageSource, TableSource } from "./sources.js";
 import { Subscription } from "./subscription.js";
+import { backoff } from "./timing.js";
 
 /** @import { Change } from "./events.js" */
 /** @import { CatchUp } from "./catch_up.js" */
 /** @import { ContactV2, Invoice, Job, LiveChatContact, LoyaltyTransaction, Message, Profile } from "./rows.js" */
 /** @import { Scope } from "./scope.js" */
 /** @import { RowCallbacks } from "./subscription.js" */
+
+/**
+ * So often a mark is tried again that came too early: a broadcast may arrive a moment before the
+ * transaction that it tells of can be seen by others.
+ */
+const EARLY = 5;
 
 /**
  * `onUpdate` gets every change of a message, these three among them. A message is read when its
@@ -102,14 +109,37 @@ export class MessageSubscription extends Subscription {
   }
 
   /**
-   * Says that the user has read a conversation up to this seq.
+   * Says that the user has read a conversation up to this seq. Throws NotFound where there is no
+   * such conversation.
    *
    * @param {string} conversationId
    * @param {number} upToSeq
    */
   async markRead(conversationId, upToSeq) {
-    const reached = Number(await this.hub.server.rpc("mark_read", { conversation_id: conversationId, up_to_seq: upToSeq }));
-    this.moveMarker(conversationId, reached);
+    const { timing } = this.hub.server;
+    for (let attempt = 0; ; attempt += 1) {
+      const isLast = attempt === EARLY;
+      const reached = await this.#mark(conversationId, upToSeq, isLast);
+      if (isLast || reached >= upToSeq) break;
+      await new Promise((resolve) => setTimeout(resolve, backoff(timing, attempt)));
+    }
+  }
+
+  /**
+   * @param {string} conversationId
+   * @param {number} upToSeq
+   * @param {boolean} isLast
+   * @returns {Promise<number>} how far the server has it as read
+   */
+  async #mark(conversationId, upToSeq, isLast) {
+    try {
+      const reached = Number(await this.hub.server.rpc("mark_read", { conversation_id: conversationId, up_to_seq: upToSeq }));
+      this.moveMarker(conversationId, reached);
+      return reached;
+    } catch (error) {
+      if (isLast || !(error instanceof NotFound)) throw error;
+      return 0;
+    }
   }
 
   /**

@@ -22,6 +22,8 @@ import { about, backoff, wait } from "../timing.js";
  */
 export class AskedSource {
   isUnreadable = false;
+  /** Rung when there is something to ask for. */
+  bell = new Bell();
   /** As they were told. @type {Map<string, R>} */
   known = new Map();
 
@@ -61,16 +63,13 @@ export class AskedSource {
    */
   hear(events) {
     this.note(events);
+    this.bell.ring();
     return [];
   }
 
-  /**
-   * @param {Event[]} events
-   * @returns {Change<R>[]}
-   */
+  /** @param {Event[]} events */
   settle(events) {
-    this.note(events);
-    return [];
+    return this.hear(events);
   }
 
   /** @param {Server} server */
@@ -87,7 +86,9 @@ export class AskedSource {
   }
 
   /** Has everything be asked for. */
-  doubt() {}
+  doubt() {
+    this.bell.ring();
+  }
 
   /**
    * Notes what has to be asked for; with each catch-up that ends it is called, also without events.
@@ -119,13 +120,21 @@ export class AskedSource {
       const old = before.get(id);
       if (!old) {
         if (isTold(row)) changes.push({ table, eventType: "INSERT", new: row, old: null });
-      } else if (old !== row) {
-        // a row that was not asked for is the same object
-        if (JSON.stringify(old) === JSON.stringify(row)) now.set(id, old);
-        else changes.push({ table, eventType: "UPDATE", new: row, old });
-      }
+      } else if (old !== row && newOf(old, row) === row) changes.push({ table, eventType: "UPDATE", new: row, old });
+      else now.set(id, old);
     }
   }
+}
+
+/**
+ * What is shown from now on: the same object where nothing differs.
+ *
+ * @template T
+ * @param {T} old
+ * @param {T} now
+ */
+export function newOf(old, now) {
+  return JSON.stringify(old) === JSON.stringify(now) ? old : now;
 }
 
 /**
@@ -137,17 +146,19 @@ export class AskedSource {
  * @extends {Subscription<R, More>}
  */
 export class AskedSubscription extends Subscription {
-  #bell = new Bell();
+  #bell;
 
   /**
    * @param {CatchUp} hub
    * @param {() => AskedSource<R>} makeSource
-   * @param {(rows: R[]) => R[]} order
    * @param {RowCallbacks<R>} [callbacks]
    * @param {number} [pause] ms between two questions
    */
-  constructor(hub, makeSource, order, callbacks, pause = 100) {
-    super(hub, ofCustomer(), makeSource, order, callbacks);
+  constructor(hub, makeSource, callbacks, pause = 100) {
+    const bell = new Bell();
+    // in the order of the answers
+    super(hub, ofCustomer(), () => Object.assign(makeSource(), { bell }), (rows) => rows, callbacks);
+    this.#bell = bell;
     void this.#run(pause);
   }
 
@@ -159,36 +170,12 @@ export class AskedSubscription extends Subscription {
   /** Asks for everything again. */
   refresh() {
     this.asked.doubt();
-    this.hurry();
-  }
-
-  /** Asks for what has been noted. */
-  hurry() {
-    this.#bell.ring();
-  }
-
-  /** @override @param {Event[]} events */
-  hear(events) {
-    super.hear(events);
-    this.hurry();
-  }
-
-  /** @override @param {Event[]} events */
-  settle(events) {
-    super.settle(events);
-    this.hurry();
-  }
-
-  /** @override @param {Server} server */
-  async reread(server) {
-    await super.reread(server);
-    this.hurry();
   }
 
   /** @override */
   close() {
     super.close();
-    this.hurry();
+    this.#bell.ring();
   }
 
   /** @param {number} pause */
@@ -198,7 +185,7 @@ export class AskedSubscription extends Subscription {
     let isRefused = false;
     for (let failures = 0; !this.isClosed; ) {
       const isReady = this.isLoaded && !hub.isPaused && !isRefused;
-      await this.#bell.wait(isReady ? this.asked.dueIn : Infinity);
+      await this.#bell.wait(isReady ? Math.max(this.asked.dueIn, 0) : Infinity);
       this.#bell.clear();
       // a catch-up follows, and rings
       if (this.isClosed || !this.isLoaded || hub.isPaused) continue;
@@ -220,7 +207,7 @@ export class AskedSubscription extends Subscription {
       if (error && !isRefused) {
         const { timing } = server;
         await wait(new Bell(), Math.min(backoff(timing, failures++), about(timing.fastPoll)), error.retryAfter);
-        this.hurry();
+        this.#bell.ring();
       } else await wait(new Bell(), pause);
     }
   }
@@ -260,6 +247,7 @@ export class AskedList extends AskedSource {
   /** @override */
   doubt() {
     this.#isStale = true;
+    super.doubt();
   }
 
   /** @override @param {Event[]} events */

@@ -7,7 +7,8 @@
  */
 
 import { NotAllowed, NotFound, Unprocessable } from "../errors.js";
-import { AskedSource, AskedSubscription } from "./asked.js";
+import { AskedSource, AskedSubscription, newOf } from "./asked.js";
+import { latestRows } from "./latest.js";
 
 /** @import { Tables, Database } from "../../database.types.js" */
 /** @import { CatchUp } from "../catch_up.js" */
@@ -47,11 +48,11 @@ import { AskedSource, AskedSubscription } from "./asked.js";
  *
  * `end` is the last row that was loaded, where there are more; `loaded` came with a further page.
  *
- * @typedef {{ rows: Map<string, InboxRow>, end: InboxRow | null, loaded: Set<string> }} Found
+ * @typedef {{ rows: InboxRow[], end: InboxRow | null, loaded?: Set<string> }} Found
  */
 
-const TABLES = ["conversations", "messages", "contacts", "desk_states", "conversation_labels", "labels", "read_markers"];
-const COUNTED = new Set(["conversations", "desk_states", "conversation_labels", "labels"]);
+const COUNTED = ["conversations", "desk_states", "conversation_labels", "labels"];
+const TABLES = [...COUNTED, "messages", "contacts", "read_markers"];
 const MOST = 200;
 // so many that have changed are not asked for one by one
 const MANY = 1000;
@@ -62,7 +63,6 @@ const MARKERS = 100;
 
 /** @extends {AskedSource<InboxRow>} */
 export class InboxSource extends AskedSource {
-  hasMore = false;
   /** @type {InboxCounts | null} */
   counts = null;
   /** @type {InboxRow | null} */
@@ -71,9 +71,12 @@ export class InboxSource extends AskedSource {
   #end = null;
   /** @type {string | null} */
   #account = null;
-  /** Conversations of which something has changed, and whether that may bring them here. @type {Map<string, boolean>} */
+  /**
+   * Conversations of which something has changed, and whether that may bring them here; contacts.
+   *
+   * @type {Map<string | null, boolean>}
+   */
   #changed = new Map();
-  #contacts = new Set();
   #isStale = true;
   // what a filter brings is not told
   #isNew = true;
@@ -81,11 +84,8 @@ export class InboxSource extends AskedSource {
   #isMiscounted = true;
   #countedAt = -Infinity;
   #lookedAt = -Infinity;
-  #isToLook = true;
   /** How many rows were wanted so far. */
   #size;
-  /** How far the user has read, as it was last seen. @type {Map<string, number>} */
-  #markers = new Map();
   #wanted;
 
   /** @param {Wanted} wanted */
@@ -95,19 +95,24 @@ export class InboxSource extends AskedSource {
     this.#size = wanted.pageSize;
   }
 
+  get hasMore() {
+    return !!this.#end;
+  }
+
   get isLoading() {
-    return this.#wantsMore || (this.#isStale && this.#isNew);
+    return this.#wantsMore || this.#isNew;
   }
 
   /** @override */
   get dueIn() {
-    return this.#isMiscounted ? Math.max(0, this.#countedAt + COUNT_PAUSE - performance.now()) : Infinity;
+    return this.#isMiscounted ? this.#countedAt + COUNT_PAUSE - performance.now() : Infinity;
   }
 
   /** @override */
   doubt() {
     this.#isStale = true;
     this.#isMiscounted = true;
+    super.doubt();
   }
 
   /** Has other conversations be asked for, since the filter is another. */
@@ -116,6 +121,7 @@ export class InboxSource extends AskedSource {
     this.#isNew = true;
     this.#wantsMore = false;
     this.#size = this.#wanted.pageSize;
+    this.bell.ring();
   }
 
   /** Has the conversation be asked for that is to be pinned. */
@@ -123,10 +129,12 @@ export class InboxSource extends AskedSource {
     const { pinnedId } = this.#wanted;
     this.pinned = this.known.get(pinnedId ?? "") ?? null;
     if (pinnedId) this.#change(pinnedId, false);
+    this.bell.ring();
   }
 
   more() {
     this.#wantsMore = this.hasMore && !this.#isStale;
+    this.bell.ring();
   }
 
   /** @override @param {Event[]} events */
@@ -134,33 +142,24 @@ export class InboxSource extends AskedSource {
     const { assigneeId, isFree, isSnoozed, labelId, query } = this.#wanted.filter;
     for (const { table, id, operation, record, old_record } of events) {
       const row = /** @type {any} */ (record ?? old_record);
-      if (COUNTED.has(table)) this.#isMiscounted = true;
-      if (table === "labels") continue;
-      if (table === "contacts") {
-        this.#contacts.add(id);
-        // those of a contact that is out of sight are not known
-        if (query) this.#isStale = true;
-      } else if (table === "conversations" || table === "read_markers") {
-        this.#change(id, table === "conversations");
-      } else if (table === "desk_states") {
-        this.#change(id, !!assigneeId || isFree === true || typeof isSnoozed === "boolean");
-      } else if (!row) {
-        // gone without a word of where it was
-        this.#isStale = true;
-      } else {
-        this.#change(row.conversation_id, operation === "INSERT" && (table === "messages" || row.label_id === labelId));
-      }
+      const isNew = operation === "INSERT";
+      if (COUNTED.includes(table)) this.#isMiscounted = true;
+      if (table === "messages") this.#change(row?.conversation_id, isNew);
+      else if (table === "conversation_labels") this.#change(row?.conversation_id, isNew && row.label_id === labelId);
+      else if (table === "desk_states") this.#change(id, !!(assigneeId || isFree) || isSnoozed != null);
+      else if (table !== "labels") this.#change(id, table === "conversations");
+      // conversations of a contact that is out of sight are not known
+      if (table === "contacts" && query) this.#isStale = true;
     }
-    this.#isToLook = true;
   }
 
   /**
-   * @param {string} id
+   * @param {string | null | undefined} id none where something is gone without a word of where it was
    * @param {boolean} isBrought
    */
   #change(id, isBrought) {
-    this.#changed.set(id, isBrought || (this.#changed.get(id) ?? false));
-    if (this.#changed.size > MANY) this.#isStale = true;
+    if (!id || this.#changed.size > MANY) this.#isStale = true;
+    else this.#changed.set(id, isBrought || !!this.#changed.get(id));
   }
 
   /** @override @param {Server} server */
@@ -171,8 +170,7 @@ export class InboxSource extends AskedSource {
       if (error instanceof NotAllowed || error instanceof NotFound) {
         // the account is not the user's any more: nothing of it is shown, and the error says why
         this.#end = this.counts = this.pinned = null;
-        this.hasMore = false;
-        this.doubt();
+        this.#isStale = true;
         this.replace(new Map());
       }
       throw error;
@@ -183,64 +181,67 @@ export class InboxSource extends AskedSource {
   async #ask(server) {
     const { filter, pinnedId } = this.#wanted;
     await this.#look(server);
-    const [isStale, isNew, isMiscounted] = [this.#isStale, this.#isNew, this.dueIn === 0];
-    const [changed, contacts, wantsMore] = [this.#changed, this.#contacts, this.#wantsMore && !isStale];
-    [this.#changed, this.#contacts, this.#isStale] = [new Map(), new Set(), false];
-    if (isMiscounted) [this.#isMiscounted, this.#countedAt] = [false, performance.now()];
+    const isStale = this.#isStale;
+    const changed = this.#changed;
+    const wantsMore = this.#wantsMore && !isStale;
+    const isMiscounted = this.dueIn <= 0;
+    this.#changed = new Map();
+    this.#isStale = false;
+    if (isMiscounted) this.#isMiscounted = false;
+    if (isMiscounted) this.#countedAt = performance.now();
     try {
       if (isStale) this.#account = this.#wanted.accountId ?? (await onlyAccount(server));
       const [found, counts] = await Promise.all([
-        isStale ? this.#reload(server) : this.#renewed(server, changed, contacts, wantsMore),
+        // as many rows as there were, at least a page
+        isStale ? this.#read(server, null, this.#size) : this.#renewed(server, changed, wantsMore),
         isMiscounted ? this.#count(server) : this.counts,
       ]);
       if (pinnedId) {
-        const isChanged = isStale || changed.has(pinnedId) || contacts.has(this.pinned?.customer_id);
-        const pinned = found.rows.get(pinnedId) ?? (isChanged ? await this.#one(server, pinnedId) : this.pinned);
-        if (pinnedId === this.#wanted.pinnedId && JSON.stringify(pinned) !== JSON.stringify(this.pinned)) this.pinned = pinned;
+        const isChanged = isStale || changed.has(pinnedId) || changed.has(this.pinned?.customer_id ?? null);
+        const pinned = found.rows.find(({ id }) => id === pinnedId) ?? (isChanged ? (await this.#rows(server, { ids: [pinnedId] }))[0] : this.pinned);
+        if (pinnedId === this.#wanted.pinnedId) this.pinned = newOf(this.pinned, pinned ?? null);
       }
+      this.counts = newOf(this.counts, counts);
       // an answer to an older question
       if (filter !== this.#wanted.filter) return;
-      if (JSON.stringify(counts) !== JSON.stringify(this.counts)) this.counts = counts;
-      if (wantsMore) [this.#wantsMore, this.#size] = [false, this.#size + this.#wanted.pageSize];
-      this.#fit(found);
-      [this.#end, this.hasMore] = [found.end, !!found.end];
-      this.replace(found.rows, (row) => !found.loaded.has(row.id));
-      if (isStale && isNew) [this.#isNew, this.changes] = [false, []];
+      if (wantsMore) {
+        this.#wantsMore = false;
+        this.#size += this.#wanted.pageSize;
+      }
+      const rows = found.rows.sort(place);
+      this.#end = found.end;
+      if (rows.length > this.#size + this.#wanted.pageSize) {
+        // so many have come at the beginning that those at the end are let go
+        rows.length = this.#size;
+        this.#end = rows[this.#size - 1];
+      }
+      this.replace(new Map(rows.map((row) => [row.id, row])), ({ id }) => !found.loaded?.has(id));
+      if (isStale && this.#isNew) {
+        this.#isNew = false;
+        this.changes = [];
+      }
     } catch (error) {
       this.#isStale ||= isStale;
       this.#isMiscounted ||= isMiscounted;
       for (const [id, isBrought] of changed) this.#change(id, isBrought);
-      for (const id of contacts) this.#contacts.add(id);
       throw error;
     }
-  }
-
-  /**
-   * As many rows as there were, at least a page.
-   *
-   * @param {Server} server
-   * @returns {Promise<Found>}
-   */
-  async #reload(server) {
-    const { rows, end } = await this.#read(server, null, this.#size);
-    return { rows: byId(rows), end, loaded: new Set() };
   }
 
   /**
    * The rows with those that have changed, and with a further page if it is wanted.
    *
    * @param {Server} server
-   * @param {Map<string, boolean>} changed
-   * @param {Set<unknown>} contacts
+   * @param {Map<string | null, boolean>} changed
    * @param {boolean} wantsMore
    * @returns {Promise<Found>}
    */
-  async #renewed(server, changed, contacts, wantsMore) {
+  async #renewed(server, changed, wantsMore) {
     const rows = new Map(this.known);
     let end = this.#end;
-    const ids = new Set([...changed].filter(([id, isBrought]) => isBrought || rows.has(id)).map(([id]) => id));
-    for (const { id, customer_id } of rows.values()) if (contacts.has(customer_id)) ids.add(id);
-    const asked = [...ids];
+    const brought = [...changed.keys()].filter((id) => changed.get(id));
+    const inSight = this.rows.filter(({ id, customer_id }) => changed.has(id) || changed.has(customer_id));
+    const asked = /** @type {string[]} */ ([...new Set([...brought, ...inSight.map(({ id }) => id)])]);
     for (let start = 0; start < asked.length; start += MOST) {
       const some = asked.slice(start, start + MOST);
       for (const id of some) rows.delete(id);
@@ -260,18 +261,7 @@ export class InboxSource extends AskedSource {
       }
       end = read.end;
     }
-    return { rows, end, loaded };
-  }
-
-  /**
-   * Lets rows go at the end where too many have come at the beginning.
-   *
-   * @param {Found} found
-   */
-  #fit(found) {
-    if (found.rows.size <= this.#size + this.#wanted.pageSize) return;
-    const rows = [...found.rows.values()].sort(place).slice(0, this.#size);
-    [found.rows, found.end] = [byId(rows), rows[rows.length - 1]];
+    return { rows: [...rows.values()], end, loaded };
   }
 
   /**
@@ -280,6 +270,7 @@ export class InboxSource extends AskedSource {
    * @param {Server} server
    * @param {InboxRow | null} last
    * @param {number} size
+   * @returns {Promise<Found>}
    */
   async #read(server, last, size) {
     /** @type {InboxRow[]} */
@@ -313,18 +304,8 @@ export class InboxSource extends AskedSource {
   }
 
   /**
-   * A conversation that any filter may leave out.
-   *
    * @param {Server} server
-   * @param {string} id
-   */
-  async #one(server, id) {
-    return (await this.#rows(server, { ids: [id] }))[0] ?? null;
-  }
-
-  /**
-   * @param {Server} server
-   * @param {Json} given
+   * @param {Json} given filters among it, or none
    * @returns {Promise<InboxRow[]>}
    */
   async #rows(server, given) {
@@ -348,16 +329,11 @@ export class InboxSource extends AskedSource {
    */
   async #look(server) {
     const now = performance.now();
-    if (!this.#isToLook || now - this.#lookedAt < server.timing.slowPoll / 2) return;
-    this.#isToLook = false;
-    const isFirst = this.#lookedAt === -Infinity;
+    if (now - this.#lookedAt < server.timing.slowPoll / 2) return;
     this.#lookedAt = now;
-    const latest = server.supabase.schema("public").from("read_markers").select("conversation_id,last_read_seq");
-    const markers = /** @type {any[]} */ (await server.ask(latest.order("read_at", { ascending: false }).limit(MARKERS)));
-    const before = this.#markers;
-    this.#markers = new Map(markers.map(({ conversation_id, last_read_seq }) => [conversation_id, last_read_seq]));
-    if (isFirst) return;
-    for (const [id, seq] of this.#markers) if (before.get(id) !== seq) this.#change(id, false);
+    for (const { conversation_id: id, last_read_seq: seq } of await latestRows(server, "read_markers", {}, "read_at", MARKERS)) {
+      if (this.known.get(id)?.last_read_seq !== seq) this.#change(id, false);
+    }
   }
 }
 
@@ -376,14 +352,14 @@ export class InboxSubscription extends AskedSubscription {
    * @param {RowCallbacks<InboxRow>} [callbacks]
    */
   constructor(hub, wanted, callbacks) {
-    super(hub, () => new InboxSource(wanted), (rows) => rows.sort(place), callbacks);
+    super(hub, () => new InboxSource(wanted), callbacks);
     this.#wanted = wanted;
   }
 
   /** Loads a further page, if there is one and none is on its way. */
   loadMore() {
     this.#inbox.more();
-    this.#show();
+    this.notify();
   }
 
   /**
@@ -394,7 +370,7 @@ export class InboxSubscription extends AskedSubscription {
   setFilter(filter) {
     this.#wanted.filter = Object.freeze({ ...filter });
     this.#inbox.renew();
-    this.#show();
+    this.notify();
   }
 
   /**
@@ -406,23 +382,18 @@ export class InboxSubscription extends AskedSubscription {
   pin(conversationId) {
     this.#wanted.pinnedId = conversationId?.toLowerCase();
     this.#inbox.pin();
-    this.#show();
+    this.notify();
   }
 
   /** @override @param {readonly InboxRow[]} rows */
   more(rows) {
     const { counts, pinned, hasMore, isLoading } = this.#inbox;
     const unreadCount = rows.filter(({ unread_count }) => unread_count).length;
-    return { counts, pinned, unreadCount, hasMore, isLoading: isLoading && !this.isClosed, filter: this.#wanted.filter };
+    return { counts, pinned, unreadCount, hasMore, isLoading, filter: this.#wanted.filter };
   }
 
   get #inbox() {
     return /** @type {InboxSource} */ (this.source);
-  }
-
-  #show() {
-    this.hurry();
-    this.notify();
   }
 }
 
@@ -435,11 +406,6 @@ async function onlyAccount(server) {
   const accounts = (await server.owners()).flatMap((owner) => owner.account_id ?? []);
   if (accounts.length > 1) throw new Unprocessable("You work for several accounts. Say whose inbox it is.", { field: "accountId" });
   return accounts[0] ?? null;
-}
-
-/** @param {InboxRow[]} rows */
-function byId(rows) {
-  return new Map(rows.map((row) => [row.id, row]));
 }
 
 /**

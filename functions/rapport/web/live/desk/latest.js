@@ -39,11 +39,25 @@ export class LatestSource extends TableSource {
   async read(server) {
     /** @type {Json[]} */
     const found = [];
-    for (const { account_id } of await server.owners()) {
-      if (!account_id) continue;
-      const latest = server.supabase.schema("public").from(this.table).select("*").match({ account_id });
-      found.push(.../** @type {Json[]} */ (await server.ask(latest.order(this.#column, { ascending: false }).limit(this.#most))));
+    for (const owner of await server.owners()) {
+      // a customer has none
+      if (owner.account_id) found.push(...(await latestRows(server, this.table, owner, this.#column, this.#most)));
     }
     return found;
   }
+}
+
+/**
+ * The rows with the highest values of a column, which equal what is given.
+ *
+ * @param {Server} server
+ * @param {string} table
+ * @param {Record<string, string>} equals
+ * @param {string} column
+ * @param {number} most
+ * @returns {Promise<any[]>}
+ */
+export async function latestRows(server, table, equals, column, most) {
+  const asked = server.supabase.schema("public").from(table).select("*").match(equals);
+  return /** @type {any[]} */ (await server.ask(asked.order(column, { ascending: false }).limit(most)));
 }

@@ -24,6 +24,7 @@ const PAUSE = 3000;
 
 /** @extends {AskedSubscription<Reminder, { hasMore: boolean }>} */
 export class ReminderSubscription extends AskedSubscription {
+  #wanted;
   #pages;
 
   /**
@@ -33,25 +34,22 @@ export class ReminderSubscription extends AskedSubscription {
    */
   constructor(hub, wanted, callbacks) {
     const pages = { size: wanted.pageSize, hasMore: false };
-    const makeSource = () => {
-      pages.size = wanted.pageSize;
-      return new AskedList("upcoming_reminders", TABLES, (server) => read(server, wanted, pages), isOver);
-    };
-    super(hub, makeSource, (rows) => rows.sort(inTime), callbacks, PAUSE);
-    this.#pages = { ...wanted, of: pages };
+    const makeSource = () => new AskedList("upcoming_reminders", TABLES, (server) => read(server, wanted, pages), isOver);
+    super(hub, makeSource, callbacks, PAUSE);
+    this.#wanted = wanted;
+    this.#pages = pages;
   }
 
   /** Loads a further page, if there is one. */
   loadMore() {
-    const { of, pageSize } = this.#pages;
-    if (!of.hasMore) return;
-    of.size += pageSize;
+    if (!this.#pages.hasMore) return;
+    this.#pages.size += this.#wanted.pageSize;
     this.refresh();
   }
 
   /** @override */
   more() {
-    return { hasMore: this.#pages.of.hasMore };
+    return { hasMore: this.#pages.hasMore };
   }
 }
 
@@ -86,13 +84,4 @@ async function read(server, { accountId, days }, pages) {
  */
 function isOver(reminders) {
   return reminders.some(({ send_at }) => send_at && Date.parse(send_at) < Date.now());
-}
-
-/**
- * @param {Reminder} a
- * @param {Reminder} b
- */
-function inTime(a, b) {
-  const [one, other] = [a.send_at ?? a.due_at, b.send_at ?? b.due_at];
-  return one < other ? -1 : Number(one > other);
 }

@@ -3,6 +3,7 @@ import { html, nothing } from "lit";
 import { createLive } from "@rapport/live";
 import "@rapport/live/elements/connection_status.js";
 import { icons } from "@rapport/live/elements/icons.js";
+import { Files } from "@rapport/live/elements/media/files.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
 import { reasonOf, trouble } from "@rapport/live/elements/parts.js";
 import { language, text, word } from "@rapport/live/elements/texts.js";
@@ -45,6 +46,8 @@ export class AppPage extends PageElement {
     this.supabase = null;
     /** @type {Live | null} */
     this.live = null;
+    /** @type {Files | null} */
+    this.files = null;
     /** @type {User | null} */
     this.user = null;
     this.isReady = false;
@@ -170,6 +173,7 @@ export class AppPage extends PageElement {
   async #enter(user) {
     const supabase = /** @type {SupabaseClient} */ (this.supabase);
     this.live = createLive(supabase);
+    this.files = this.config?.functions_url ? new Files(supabase, this.config.functions_url) : null;
     this.live.subscribe(() => this.requestUpdate());
     await this.enter();
     this.user = user;

@@ -9,6 +9,7 @@ import "@rapport/live/elements/realtime_notification.js";
 import { filtered } from "@rapport/live/elements/filtered.js";
 import { amountOf, appointmentTime } from "@rapport/live/elements/format.js";
 import { icons } from "@rapport/live/elements/icons.js";
+import { ReadMarks } from "@rapport/live/elements/read_marks.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 import { AppPage, WrongPage, connectionNote, languageChoice, rowsOf } from "../common/app_page.js";
 import { Away } from "./away.js";
@@ -49,6 +50,8 @@ export class PortalPage extends AppPage {
     this.loyalty = null;
     /** @type {MessageSubscription | null} */
     this.messages = null;
+    /** @type {ReadMarks | null} */
+    this.marks = null;
     /** What is said of no booking. @type {Store<any> | null} */
     this.general = null;
     /** @type {Outbox | null} */
@@ -130,9 +133,11 @@ export class PortalPage extends AppPage {
       onPointsEarned: ({ points }) =>
         this.#note("loyalty", text("toast.points", { n: points }), text("toast.points.text", { n: this.loyalty?.getSnapshot().totalPoints ?? 0 }), "points"),
     });
-    this.messages = live.messages(customer.id, { onNewMessage: (message) => this.#messageCame(message) });
-    this.general = filtered(this.messages, (message) => !message.booking_id);
-    this.away = new Away(customer.id, this.jobs, this.invoices, this.loyalty, this.messages);
+    const messages = live.messages(customer.id, { onNewMessage: (message) => this.#messageCame(message) });
+    this.messages = messages;
+    this.marks = new ReadMarks((conversationId, seq) => messages.markRead(conversationId, seq));
+    this.general = filtered(messages, (message) => !message.booking_id);
+    this.away = new Away(customer.id, this.jobs, this.invoices, this.loyalty, messages);
     document.addEventListener("visibilitychange", () => this.#turned());
     navigator.serviceWorker?.addEventListener("message", ({ data }) => this.#show(PUSHED[data?.kind] ?? "jobs"));
     void this.#welcome();
@@ -229,7 +234,7 @@ export class PortalPage extends AppPage {
    * @param {string} business
    */
   #talking(job, business) {
-    const seen = (/** @type {CustomEvent<{ conversationId: string, seq: number }>} */ event) => this.#seen(event.detail);
+    const seen = (/** @type {CustomEvent<{ conversationId: string, seq: number }>} */ event) => this.marks?.note(event.detail);
     if (job) {
       return html`<booking-chat
         .source=${this.messages}
@@ -237,6 +242,7 @@ export class PortalPage extends AppPage {
         .booking=${job.id}
         side="client"
         .label=${business}
+        .files=${this.files}
         @messages-seen=${seen}
       ></booking-chat>`;
     }
@@ -246,6 +252,7 @@ export class PortalPage extends AppPage {
       .chat=${this.chat}
       side="client"
       .label=${business}
+      .files=${this.files}
       @messages-seen=${seen}
     ></conversation-view>`;
   }
@@ -334,15 +341,6 @@ export class PortalPage extends AppPage {
     const stack = /** @type {NotificationStack | null} */ (this.querySelector("notification-stack"));
     const isInSight = this.querySelector(`.part-${part}`)?.checkVisibility() && part !== "chat";
     stack?.show({ type, heading, message, action: isInSight ? "" : text("toast.show"), act: () => this.#show(part, job) });
-  }
-
-  /** @param {{ conversationId: string, seq: number }} seen */
-  async #seen({ conversationId, seq }) {
-    try {
-      await this.messages?.markRead(conversationId, seq);
-    } catch {
-      // it stays unread, and is marked with the next message
-    }
   }
 }
 
