@@ -5,7 +5,7 @@ import { icons } from "@rapport/live/elements/icons.js";
 import { emptiness, reasonOf, skeleton, trouble } from "@rapport/live/elements/parts.js";
 import { text } from "@rapport/live/elements/texts.js";
 import { AppPage, WrongPage, languageChoice, rowsOf } from "../common/app_page.js";
-import { ACCOUNT_COLUMNS, Desk } from "./desk.js";
+import { Desk, readAccounts } from "./desk.js";
 import { Inbox } from "./inbox.js";
 import "./inbox_pane.js";
 import { Opened } from "./opened.js";
@@ -13,7 +13,7 @@ import { endPush, followTouches } from "./push.js";
 
 /** @import { Outbox } from "@rapport/live" */
 /** @import { Login } from "../common/config.js" */
-/** @import { Account } from "./desk.js" */
+/** @import { Account, Member } from "./desk.js" */
 
 const CONVERSATION = /^[0-9a-f-]{36}$/i;
 const CHOSEN = "rapport-account";
@@ -49,8 +49,11 @@ export class DashboardPage extends AppPage {
 
   constructor() {
     super();
+    this.userId = "";
     /** Those for which the user works. @type {readonly Account[]} */
     this.accounts = [];
+    /** Who works for them. @type {readonly (Member & { account_id: string })[]} */
+    this.members = [];
     /** @type {Desk | null} */
     this.desk = null;
     /** @type {Inbox | null} */
@@ -96,7 +99,7 @@ export class DashboardPage extends AppPage {
   async enter() {
     const { supabase, live } = this;
     if (!supabase || !live) return;
-    this.accounts = /** @type {Account[]} */ (await rowsOf(supabase.from("accounts").select(ACCOUNT_COLUMNS).order("name")));
+    Object.assign(this, await readAccounts(supabase, live));
     if (!this.accounts.length) {
       const customers = await rowsOf(supabase.from("my_profile").select("id").limit(1));
       if (customers.length) throw new WrongPage(text("dashboard.customer"), "portal");
@@ -104,8 +107,9 @@ export class DashboardPage extends AppPage {
       throw new Error(text("dashboard.no-business"));
     }
     const kept = localStorage.getItem(CHOSEN);
-    await this.#sit(this.accounts.find(({ id }) => id === kept) ?? this.accounts[0]);
-    this.outbox = await live.openOutbox();
+    this.#sit(this.accounts.find(({ id }) => id === kept) ?? this.accounts[0]);
+    // the list need not wait for it
+    void live.openOutbox().then((outbox) => (this.outbox = outbox));
     window.addEventListener("hashchange", () => this.#follow());
     followTouches((id) => CONVERSATION.test(id) && (location.hash = id));
     this.#follow();
@@ -218,24 +222,23 @@ export class DashboardPage extends AppPage {
   }
 
   /** Sits down at the desk of an account. @param {Account} account */
-  async #sit(account) {
+  #sit(account) {
     const { supabase, live } = this;
     if (!supabase || !live) return;
-    const { user } = await live.hub.server.session();
     this.#close();
     this.inbox?.close();
     this.desk?.close();
-    this.desk = await Desk.open(supabase, live, account, user);
+    this.desk = new Desk(supabase, live, account, this.members.filter(({ account_id }) => account_id === account.id), this.userId);
     this.inbox = new Inbox(this.desk);
   }
 
   /** @param {Event} event */
-  async #change(event) {
+  #change(event) {
     const id = /** @type {HTMLSelectElement} */ (event.target).value;
     localStorage.setItem(CHOSEN, id);
     const account = this.accounts.find((one) => one.id === id);
     if (location.hash.length > 1 && !this.section) history.replaceState(null, "", location.pathname);
-    if (account) await this.#sit(account);
+    if (account) this.#sit(account);
   }
 
   /** @param {Account} account as it was changed */

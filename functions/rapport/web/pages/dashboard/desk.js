@@ -26,6 +26,24 @@ import { followDesk, stayAtDesk } from "@rapport/live/desk";
 
 export const ACCOUNT_COLUMNS = "id,name,time_zone,language,assigns_in_turn,quiet_from,quiet_until";
 
+/**
+ * The accounts for which the user works, by name, and who works for each.
+ *
+ * @param {SupabaseClient} supabase
+ * @param {Live} live
+ * @returns {Promise<{ userId: string, accounts: Account[], members: (Member & { account_id: string })[] }>}
+ */
+export async function readAccounts(supabase, live) {
+  const { server } = live.hub;
+  const [{ user }, accounts, members] = await Promise.all([
+    server.session(),
+    server.ask(supabase.from("accounts").select(ACCOUNT_COLUMNS).order("name")),
+    server.ask(supabase.from("account_members").select("account_id,user_id,role,display_name").order("display_name")),
+  ]);
+  const named = /** @type {any[]} */ (members).map(async (member) => ({ ...member, person_id: await personId(member.user_id) }));
+  return { userId: user, accounts: /** @type {Account[]} */ (accounts), members: await Promise.all(named) };
+}
+
 /** The desk of one account: its people, labels, saved replies and health, and who is there. */
 export class Desk {
   /** @type {(() => void)[]} */
@@ -51,20 +69,6 @@ export class Desk {
     this.labels = this.#follow("labels");
     this.replies = this.#follow("saved_replies");
     this.health = this.#follow("account_health");
-  }
-
-  /**
-   * @param {SupabaseClient} supabase
-   * @param {Live} live
-   * @param {Account} account
-   * @param {string} userId
-   */
-  static async open(supabase, live, account, userId) {
-    const found = /** @type {Member[]} */ (
-      await live.hub.server.ask(supabase.from("account_members").select("user_id,role,display_name").eq("account_id", account.id).order("display_name"))
-    );
-    const members = await Promise.all(found.map(async (member) => ({ ...member, person_id: await personId(member.user_id) })));
-    return new Desk(supabase, live, account, members, userId);
   }
 
   /** The member who is signed in. */

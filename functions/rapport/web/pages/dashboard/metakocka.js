@@ -265,7 +265,11 @@ function runOf(run) {
   const isMoving = run.state === "running" || run.state === "queued" || run.state === "stopped";
   const at = run.started_at ?? run.created_at;
   return html`<p class="run-head"><strong>${word("sync.direction", run.direction)}</strong> <time class="muted" datetime=${at}>${appointmentTime(at)}</time> ${pill(word("sync.state", run.state), /** @type {any} */ (KINDS)[run.state] ?? "calm")}</p>
-    ${isMoving ? html`<progress max=${run.total ?? 1} .value=${run.total ? run.done : undefined} aria-label=${text("sync.progress")}></progress>` : nothing}
+    ${isMoving
+      ? run.total
+        ? html`<progress max=${run.total} value=${run.done} aria-label=${text("sync.progress")}></progress>`
+        : html`<progress aria-label=${text("sync.progress")}></progress>`
+      : nothing}
     <p class="muted">${run.total === null && isMoving ? text("sync.counting") : text("sync.counts", { done: run.done, total: run.total ?? run.done, changed: run.succeeded, failed: run.failed })}
       ${run.resumes_at ? text("sync.resumes", { time: appointmentTime(run.resumes_at) }) : nothing}</p>`;
 }

@@ -4,6 +4,7 @@ import { deskIcons } from "@rapport/live/elements/desk_icons.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { emptiness } from "@rapport/live/elements/parts.js";
 import { text, word } from "@rapport/live/elements/texts.js";
+import { languageChoice } from "../common/app_page.js";
 import { ACCOUNT_COLUMNS } from "./desk.js";
 import { PushError, beginPush, endPush, pushState } from "./push.js";
 import { SectionPage, fieldsOf } from "./section_page.js";
@@ -52,7 +53,7 @@ export class SettingsPage extends SectionPage {
     if (!desk) return nothing;
     const part = this.#part;
     return html`<div class="section-page">
-      <header class="section-head"><h1>${text("desk.settings")}</h1></header>
+      <header class="section-head"><h1>${text("desk.settings")}</h1>${languageChoice()}</header>
       <nav class="tabs-line" aria-label=${text("desk.settings")}>
         ${PARTS.map((one) => html`<a href="#/settings/${one}" aria-current=${one === part ? "page" : "false"}>${text(`desk.settings.${one}`)}</a>`)}
       </nav>
