@@ -1,8 +1,8 @@
 """The pages as files that any host serves as they are.
 
 esbuild joins each page's modules with the libraries that they import, makes them small, and names
-every file by its content, so that browsers may keep it for ever. The portal's modules would be
-190 KB one by one, and more than a hundred requests.
+every file by its content, so that browsers may keep it for ever. The portal's 67 modules would be
+167 KB one by one, without the texts; joined they are 98 KB in 7 files.
 """
 
 from __future__ import annotations
