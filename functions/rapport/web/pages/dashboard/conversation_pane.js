@@ -7,11 +7,9 @@ import "@rapport/live/elements/drop_down.js";
 import { appointmentTime, fieldOf, weekdayOf } from "@rapport/live/elements/format.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
-import "@rapport/live/elements/note_composer.js";
 import { avatar, pill, reasonOf } from "@rapport/live/elements/parts.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 import { asidesOf } from "./asides.js";
-import "./send_later.js";
 import { laterToday, nextWeek, tomorrow } from "./times.js";
 
 /** @import { Outbox } from "@rapport/live" */
@@ -410,6 +408,7 @@ export class ConversationPane extends PageElement {
       .label=${text("desk.later")}
       .face=${icons.clock}
       button-class="button-icon"
+      @drop-open=${() => import("./send_later.js")}
       .content=${() => html`<send-later .desk=${desk} .conversationId=${opened.id} .words=${() => this.#view()?.words ?? ""} @send-later=${this.#scheduledNow}></send-later>`}
     ></drop-down>`;
   }
@@ -435,6 +434,7 @@ export class ConversationPane extends PageElement {
 
   /** @param {"reply" | "note"} mode */
   async #write(mode) {
+    if (mode === "note") await import("@rapport/live/elements/note_composer.js");
     this.mode = mode;
     await this.updateComplete;
     await this.#view()?.updateComplete;

@@ -9,7 +9,6 @@ import { Desk, readAccounts } from "./desk.js";
 import { Inbox } from "./inbox.js";
 import "./inbox_pane.js";
 import { Opened } from "./opened.js";
-import { endPush, followTouches } from "./push.js";
 
 /** @import { Outbox } from "@rapport/live" */
 /** @import { Login } from "../common/config.js" */
@@ -111,7 +110,7 @@ export class DashboardPage extends AppPage {
     // the list need not wait for it
     void live.openOutbox().then((outbox) => (this.outbox = outbox));
     window.addEventListener("hashchange", () => this.#follow());
-    followTouches((id) => CONVERSATION.test(id) && (location.hash = id));
+    navigator.serviceWorker?.addEventListener("message", ({ data }) => CONVERSATION.test(data?.id) && (location.hash = data.id));
     this.#follow();
   }
 
@@ -155,7 +154,7 @@ export class DashboardPage extends AppPage {
                       .inbox=${this.inbox}
                       .opened=${opened}
                       .outbox=${this.outbox}
-                      .files=${/** @type {any} */ (this).files ?? null}
+                      .files=${this.files}
                       .name=${name}
                       .showsContact=${this.showsContact}
                       @contact-toggle=${this.#toggle}
@@ -172,7 +171,8 @@ export class DashboardPage extends AppPage {
   /** @override */
   async signOut() {
     // nothing is shown on this device to who comes next
-    if (this.desk) await endPush(this.desk).catch(() => {});
+    const { supabase } = this;
+    if (supabase) await import("@rapport/live/elements/push_switch.js").then(({ endPushes }) => endPushes(supabase)).catch(() => {});
     await super.signOut();
   }
 

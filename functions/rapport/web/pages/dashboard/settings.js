@@ -3,14 +3,13 @@ import { repeat } from "lit/directives/repeat.js";
 import { deskIcons } from "@rapport/live/elements/desk_icons.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { emptiness } from "@rapport/live/elements/parts.js";
+import "@rapport/live/elements/push_switch.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 import { languageChoice } from "../common/app_page.js";
 import { ACCOUNT_COLUMNS } from "./desk.js";
-import { PushError, beginPush, endPush, pushState } from "./push.js";
 import { SectionPage, fieldsOf } from "./section_page.js";
 
 /** @import { Desk, Label, SavedReply } from "./desk.js" */
-/** @import { PushState } from "./push.js" */
 
 const PARTS = /** @type {const} */ (["replies", "labels", "notifications", "business"]);
 // those that staff are told of
@@ -22,16 +21,12 @@ const VARIABLES = [
 /** Saved replies, labels, notifications on this device, and what holds for the whole business. */
 export class SettingsPage extends SectionPage {
   /** @override */
-  static properties = { ...SectionPage.properties, editing: { state: true }, push: { state: true }, choices: { state: true }, limits: { state: true } };
+  static properties = { ...SectionPage.properties, editing: { state: true }, limits: { state: true } };
 
   constructor() {
     super();
     /** The id of what is being changed, or "new". */
     this.editing = "";
-    /** @type {PushState | null} */
-    this.push = null;
-    /** The kinds that were chosen or refused. @type {ReadonlyMap<string, boolean> | null} */
-    this.choices = null;
     /** @type {Record<string, number> | null} */
     this.limits = null;
   }
@@ -43,7 +38,6 @@ export class SettingsPage extends SectionPage {
   willUpdate(changed) {
     if (!changed.has("path") && !changed.has("desk")) return;
     this.editing = this.refusal = this.notice = "";
-    if (this.#part === "notifications") void this.#readPush();
     if (this.#part === "business") void this.#readLimits();
   }
 
@@ -205,62 +199,8 @@ export class SettingsPage extends SectionPage {
 
   /** @param {Desk} desk */
   #notifications(desk) {
-    const { push } = this;
     return html`<p class="muted">${text("desk.push.lead")}</p>
-      <div class="card-plain form">
-        <p>${push ? text(`desk.push.${push}`) : text("page.loading")}</p>
-        ${push === "on" || push === "off"
-          ? html`<p class="actions"><button type="button" class="button ${push === "off" ? "button-main" : ""}" ?disabled=${this.isBusy} @click=${() => this.#switch(desk)}>${deskIcons.bell}${text(push === "on" ? "desk.push.stop" : "desk.push.begin")}</button></p>`
-          : nothing}
-      </div>
-      <fieldset class="card-plain form choices">
-        <legend>${text("desk.push.kinds")}</legend>
-        ${KINDS.map(
-          (kind) => html`<label class="check"
-            ><input
-              type="checkbox"
-              .checked=${this.choices?.get(kind) ?? true}
-              ?disabled=${!this.choices}
-              @change=${(/** @type {Event} */ event) => this.#choose(desk, kind, /** @type {HTMLInputElement} */ (event.target).checked)}
-            /><span>${text(`desk.push.${kind}`)}</span></label
-          >`,
-        )}
-      </fieldset>`;
-  }
-
-  async #readPush() {
-    const { desk } = this;
-    if (!desk) return;
-    this.push = await pushState();
-    await this.try(async () => {
-      const rows = await desk.ask(desk.from("notification_choices").select("kind,is_wanted"));
-      this.choices = new Map(rows.map((/** @type {any} */ row) => [row.kind, row.is_wanted]));
-    });
-  }
-
-  /** @param {Desk} desk */
-  async #switch(desk) {
-    const wasOn = this.push === "on";
-    await this.try(async () => {
-      try {
-        await (wasOn ? endPush(desk) : beginPush(desk));
-      } catch (error) {
-        if (error instanceof PushError) throw new Error(text(`desk.push.not.${error.reason}`), { cause: error });
-        throw error;
-      }
-    });
-    this.push = await pushState();
-  }
-
-  /**
-   * @param {Desk} desk
-   * @param {string} kind
-   * @param {boolean} is_wanted
-   */
-  async #choose(desk, kind, is_wanted) {
-    const before = this.choices ?? new Map();
-    this.choices = new Map(before).set(kind, is_wanted);
-    if (!(await this.try(() => desk.call("choose_notifications", { kind, is_wanted }), text("desk.saved")))) this.choices = before;
+      <div class="card-plain"><push-switch .supabase=${desk.supabase} .kinds=${KINDS}></push-switch></div>`;
   }
 
   /** @param {Desk} desk */
