@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
 from tests.web import node
 
 CHROMIUM = "/usr/bin/chromium"
@@ -45,13 +52,17 @@ class People:
         context.set_default_timeout(PATIENCE)
         self._contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda one: one.type == "error" and self.complaints.append(one.text))
+        page.on("console", self._console)
         page.on("pageerror", lambda error: self.complaints.append(error.message))
         page.goto(f"{self._url}/{path}")
         if name:
             page.get_by_role("button", name=name).click()
             expect(page.locator(".connection-is-connected")).to_be_visible()
         return page
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
 
     def close(self) -> None:
         for context in self._contexts:
