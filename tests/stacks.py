@@ -76,16 +76,19 @@ def served(app: CloseDropped) -> Iterator[str]:
 class Running:
     """The children of a stack, started as they are asked for and stopped at the end.
 
-    `parent` is where the stack's folder is made, under the database's name.
+    `parent` is where the stack's folder is made, under the database's name; `settings` are those of
+    the stack that differ.
     """
 
-    def __init__(self, database: Database, parent: Path, binaries: Binaries) -> None:
+    def __init__(
+        self, database: Database, parent: Path, binaries: Binaries, **settings: object
+    ) -> None:
         self.folder = parent / database.name
         self.folder.mkdir()
         cluster = database.cluster
         ports = choose_any(*PREFERRED_PORTS) | {"db_port": cluster.port}
         self._stack = new_stack(self.folder, ports).model_copy(
-            update={"database": database.name, "db_password": cluster.password}
+            update={"database": database.name, "db_password": cluster.password, **settings}
         )
         self._stack.save(settings_file(self.folder))
         # their first runs would come between what tests do

@@ -74,7 +74,7 @@ declare
     is_view boolean;
 begin
     -- no check for a user's reads in public, and for the functions
-    if role_name = 'service_role'
+    if (role_name = 'service_role' and headers like '%-profile"%')
         or (role_name = 'authenticated' and method in ('GET', 'HEAD') and headers not like '%-profile"%')
     then
         return;
@@ -128,7 +128,12 @@ begin
     if has_schema_privilege(role_name, wanted, 'usage') is false then
         is_allowed := false;
     end if;
-    if is_allowed is false and role_name <> 'authenticated' then
+    if is_allowed is false and role_name = 'service_role' then
+        raise insufficient_privilege using
+            message = 'A secret key reads and writes nothing in the schema public.',
+            hint = 'Send a user''s access token with the publishable key. What a secret key may'
+                ' call is in the schema backend: send Content-Profile: backend.';
+    elsif is_allowed is false and role_name <> 'authenticated' then
         raise insufficient_privilege using
             message = 'Sign in first.',
             hint = 'Send a user''s access token in the header Authorization.';

@@ -229,10 +229,19 @@ as $$
 begin
     return (
         select case a.language
-            when 'sl' then to_char(at at time zone a.time_zone, 'FMDD. FMMM. YYYY "ob" HH24:MI ')
-            else to_char(at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI ')
-        end || a.time_zone
+            when 'sl' then concat(
+                to_char(local.at, 'FMDD. '),
+                -- of July, which fits after "do" and "od", and as a date of its own
+                (array[
+                    'januarja', 'februarja', 'marca', 'aprila', 'maja', 'junija',
+                    'julija', 'avgusta', 'septembra', 'oktobra', 'novembra', 'decembra'
+                ])[extract(month from local.at)::int],
+                to_char(local.at, ' YYYY "ob" HH24:MI')
+            )
+            else to_char(local.at, 'FMDay, FMDD FMMonth YYYY "at" HH24:MI')
+        end
         from public.accounts a
+        cross join lateral (select local_time.at at time zone a.time_zone as at) local
         where a.id = local_time.account_id
     );
 end
@@ -281,7 +290,7 @@ comment on function private.today(uuid) is
 comment on function private.latest_today() is
     'The latest present date of all time zones: by it an index finds every row whose day may be over in some time zone.';
 comment on function private.local_time(uuid, timestamptz) is
-    'A time for people to read, to the minute, as the account''s language writes it, with the name of the account''s time zone.';
+    'A time in words, to the minute, in the account''s language and by the clocks of its time zone.';
 
 
 /*

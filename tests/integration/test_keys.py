@@ -359,6 +359,24 @@ def test_what_is_no_key_of_the_stack_opens_nothing(stack: Stack) -> None:
         assert httpx.get(f"{stack.url}/rest/v1/", headers=browser).status_code == 200
 
 
+def test_a_secret_key_is_told_what_it_may_not_read(stack: Stack) -> None:
+    url = f"{stack.url}/rest/v1/accounts"
+    for method, path in (
+        ("GET", url),
+        ("POST", url),
+        ("POST", f"{stack.url}/rest/v1/rpc/my_topics"),
+    ):
+        answer = httpx.request(
+            method, path, json={}, headers={"apikey": stack.secret_key}, trust_env=False
+        )
+        assert answer.status_code == 403, answer.text
+        assert answer.json()["message"] == (
+            "A secret key reads and writes nothing in the schema public."
+        )
+        assert "Send a user's access token" in answer.json()["hint"]
+        assert "Content-Profile: backend" in answer.json()["hint"]
+
+
 async def test_what_is_no_key_of_the_stack_opens_no_socket(stack: Stack) -> None:
     cases: list[tuple[dict[str, str], dict[str, str], str]] = [
         ({"apikey": new_api_key("publishable")}, {}, "Invalid API key"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -118,3 +119,43 @@ async def test_the_example_in_python_prints_a_customers_jobs_as_they_change(
         await until(lambda: printed == ["Carpet, Tue Jan  5 09:00:00 2027: scheduled\n"])
         seeded.execute("update public.jobs set status = 'cancelled'")
         await until(lambda: printed[1:] == ["Carpet, Tue Jan  5 09:00:00 2027: cancelled\n"])
+
+
+def test_the_examples_by_curl_do_what_they_say(stack: Stack, seeded: psycopg.Connection) -> None:
+    path, body = inbound()
+    httpx.post(stack.whatsapp_url + path, json=body, trust_env=False).raise_for_status()
+    signed = httpx.post(
+        f"{stack.url}/auth/v1/token?grant_type=password",
+        json={"email": "olivia@alpine.example", "password": "rapport-demo"},
+        headers={"apikey": stack.publishable_key},
+        trust_env=False,
+    ).json()
+    code = block("sh", "ask() {")
+    code = code.replace("http://127.0.0.1:24321", stack.url)
+    code = code.replace("http://127.0.0.1:24328", stack.push_url)
+    told = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", code],
+        env={
+            **os.environ,
+            "no_proxy": "127.0.0.1",
+            "PUBLISHABLE_KEY": stack.publishable_key,
+            "TOKEN": signed["access_token"],
+        },
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert '"message":' not in told.replace('"message":"See you tomorrow."', "")
+    assert '"received":' in told
+    found = seeded.execute(
+        """
+        select
+            (select count(*) from desk_states
+             where assignee_id is not null and snoozed_until is not null),
+            (select count(*) from conversation_notes where note = 'Wants it before noon.'),
+            (select count(*) from scheduled_messages where status = 'waiting'),
+            (select count(*) from reminder_rules),
+            (select count(*) from push_subscriptions)
+        """
+    ).fetchone()
+    assert found == (1, 1, 1, 1, 1)

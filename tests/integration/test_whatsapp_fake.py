@@ -135,6 +135,34 @@ def refused(answer: httpx.Response) -> tuple[int, int]:
     return answer.status_code, error["code"]
 
 
+def test_both_halves_of_a_chat_are_kept(fake: Fake) -> None:
+    customer = {"phone_number_id": NUMBER, "from": ANA}
+    fake.order("inbound", **customer, text="hello", provider_id="wamid.1")
+    fake.order("inbound", **customer, image={"caption": "the sofa"}, reply_to="wamid.1")
+    fake.order("inbound", **customer, button_reply={"id": "1", "title": "Yes"})
+    fake.order("inbound", **customer, echo=True, text="from the shop's own phone")
+    fake.order("inbound", **customer, edit={"message_id": "wamid.1", "text": "hello!"})
+    fake.order("inbound", **customer, number_change={"new_wa_id": "385997654321"})
+    fake.order("inbound", **(customer | {"from": "38599111222"}), text="another's")
+    fake.send({**TEXT, "to": ANA})
+
+    kept = fake.client.get(f"{fake.url}/_fake/messages", params={"to": ANA}).json()
+    assert [
+        (one["from"], one["type"], one["text_shown"], one["reply_to"], one["echo"])
+        for one in kept["written"]
+    ] == [
+        (ANA, "text", "hello", None, False),
+        (ANA, "image", "the sofa", "wamid.1", False),
+        (ANA, "interactive", "Yes", None, False),
+        (ANA, "text", "from the shop's own phone", None, True),
+        (ANA, "edit", "", None, False),
+    ]
+    assert kept["written"][0]["id"] == "wamid.1"
+    assert len(kept["messages"]) == 1
+    fake.order("reset")
+    assert fake.client.get(f"{fake.url}/_fake/messages").json()["written"] == []
+
+
 def test_its_webhooks_are_taken_as_metas(stack: Stack) -> None:
     def order(what: str, **fields: object) -> httpx.Response:
         return httpx.post(f"{stack.whatsapp_url}/_fake/{what}", json=fields, trust_env=False)

@@ -176,8 +176,8 @@ def test_notices_tell_times_as_the_account_s_clocks_show_them(world: World) -> N
     change(world, "andrej", "jobs", job, status="rescheduled", starts_at="2026-12-01T09:00:00Z")
 
     assert chat(world, job) == [
-        ("system", "Carpet cleaning is scheduled for 2026-07-01 11:00 Europe/Ljubljana."),
-        ("system", "Carpet cleaning is rescheduled to 2026-12-01 10:00 Europe/Ljubljana."),
+        ("system", "Carpet cleaning is scheduled for Wednesday, 1 July 2026 at 11:00."),
+        ("system", "Carpet cleaning is rescheduled to Tuesday, 1 December 2026 at 10:00."),
     ]
     (content,) = world.rows("select content from public.messages where seq = 2")
     assert content["content"]["time_zone"] == "Europe/Ljubljana"
@@ -193,7 +193,7 @@ def test_notices_speak_the_account_s_language(world: World) -> None:
     change(world, "andrej", "jobs", job, status="cancelled")
 
     assert chat(world, job) == [
-        ("system", "{time} in okna: termin je 1. 7. 2026 ob 11:00 Europe/Ljubljana."),
+        ("system", "{time} in okna: termin je 1. julija 2026 ob 11:00."),
         ("system", "{time} in okna: termin je odpovedan."),
     ]
 

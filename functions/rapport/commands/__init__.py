@@ -14,6 +14,8 @@ TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 contacts = typer.Typer(no_args_is_help=True, help="Contacts from and to files.")
 app.add_typer(contacts, name="contacts")
+web = typer.Typer(no_args_is_help=True, help="Dashboard and portal as files for any host.")
+app.add_typer(web, name="web")
 
 Account = Annotated[str, typer.Option(help="The account's external id or id.", show_default=False)]
 
@@ -34,11 +36,17 @@ def up(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Delete the stack's data and secrets first.")
     ] = False,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="0.0.0.0 lets everybody in your network open the pages, such as your telephone."
+        ),
+    ] = "127.0.0.1",
 ) -> None:
     """Start the whole system on this machine, until Ctrl-C."""
     from rapport.commands.up import up
 
-    up(as_json=as_json, fresh=fresh)
+    up(as_json=as_json, fresh=fresh, host=host)
 
 
 @app.command()
@@ -134,6 +142,36 @@ def keys(
     from rapport.commands.keys import keys
 
     keys(add=add, drop=drop, console=Console())
+
+
+@web.command("build")
+def build_web(
+    folder: Annotated[
+        Path, typer.Argument(help="Where to; what an earlier build left is replaced.")
+    ],
+    url: Annotated[
+        str | None,
+        typer.Option(help="The project's URL; by default SUPABASE_URL.", show_default=False),
+    ] = None,
+    publishable_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Its publishable key; by default SUPABASE_PUBLISHABLE_KEY.", show_default=False
+        ),
+    ] = None,
+    functions_url: Annotated[
+        str | None,
+        typer.Option(help="The functions' URL, for files of messages.", show_default=False),
+    ] = None,
+    files_url: Annotated[
+        str | None,
+        typer.Option(help="Where files of messages are: the bucket's origin.", show_default=False),
+    ] = None,
+) -> None:
+    """Write the dashboard and the portal of a project as files that any host serves as they are."""
+    from rapport.commands.web import build
+
+    build(folder, url, publishable_key, functions_url, files_url)
 
 
 @contacts.command("import")

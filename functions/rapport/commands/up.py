@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
+from rapport.local.errors import StackError
 from rapport.local.memory import release_memory
 from rapport.local.stack import launch, state
 from rapport.local.stack.summary import StackSummary, show
@@ -40,12 +41,20 @@ class TerminalProgress:
             yield lambda done: progress.update(task, completed=min(done, total))
 
 
-def up(*, as_json: bool, fresh: bool) -> None:
+HOSTS = {"127.0.0.1": False, "localhost": False, "0.0.0.0": True}  # noqa: S104 - asked for
+
+
+def up(*, as_json: bool, fresh: bool, host: str = "127.0.0.1") -> None:
     """Runs the stack until a signal stops it, or until Postgres dies or another child too often,
     which raises StackError.
 
     Stdout gets only the summary, once everything is ready.
     """
+    if host not in HOSTS:
+        raise StackError(
+            f"--host takes 0.0.0.0, for all networks that this machine is in, or 127.0.0.1, for"
+            f" this machine alone. {host} is neither."
+        )
     console = Console(stderr=True)
     interrupt_on_signals()
     folder = state.folder()
@@ -53,7 +62,9 @@ def up(*, as_json: bool, fresh: bool) -> None:
         sentence = f"The stack's folder is {folder}, since {state.PROJECT} can't be used."
         console.print(sentence, soft_wrap=True)
     try:
-        with launch.running(folder, TerminalProgress(console), fresh=fresh) as running:
+        with launch.running(
+            folder, TerminalProgress(console), fresh=fresh, is_open=HOSTS[host]
+        ) as running:
             if as_json:
                 print(StackSummary.of(running.stack).model_dump_json(), flush=True)  # noqa: T201 - its output
             else:

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import asyncio
 import os
-import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
+from rapport.local import site
 from rapport.local.origins import OwnOrigin
 from rapport.local.stack.logins import LOGINS, PHONES
 from rapport.local.stack.running import Stack
-from rapport.local.stack.state import npm_folder
 
-WEB = Path(__file__).parents[1] / "web"
 MAX_BODY_BYTES = 32 * 1024
-# the npm packages that the pages import, by the folder that they are in
-LIBRARIES = ("lit", "lit-html", "lit-element", "@lit/reactive-element")
-OFFICIAL_CLIENT = "@supabase/supabase-js/dist/umd/supabase.js"
-
-_IMPORT_MAP = re.compile(rb'<script type="importmap">(.*?)</script>', re.DOTALL)
+# what a name by content stands for never changes
+KEPT_FOR_EVER = "public, max-age=31536000, immutable"
 
 Handler = Callable[[Request], Awaitable[Response]]
 Digits = Annotated[str, StringConstraints(pattern=r"^[0-9]{5,20}$")]
@@ -44,6 +41,8 @@ class PhoneMessage(BaseModel):
     sender: Annotated[Digits, Field(alias="from")]
     name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     text: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+    # by which the page finds it again
+    id: Annotated[str, StringConstraints(pattern=r"^wamid\.[A-Za-z0-9_-]{1,100}$")] | None = None
 
 
 class Pages:
@@ -51,38 +50,27 @@ class Pages:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        own = OwnOrigin(stack.url)
-        # where the pages read and put the files of messages
-        self._elsewhere = (stack.functions_url, stack.aws_url)
+        own = OwnOrigin.of(stack)
         self._http = httpx.AsyncClient(trust_env=False, timeout=10)
-        modules = npm_folder() / "node_modules"
+        files = _Site(stack)
         self.routes: list[BaseRoute] = [
-            Route("/", self._start),
             Route("/config.json", _kept_to(own, self._config)),
             Route("/phone/messages", _kept_to(own, self._shown)),
             Route("/phone/messages", _kept_to(own, self._write), methods=["POST"]),
-            Route("/vendor/supabase.js", _file(modules / OFFICIAL_CLIENT)),
-            *(Mount(f"/vendor/{name}", _Files(modules / name)) for name in LIBRARIES),
-            *(Mount(f"/{name}", _Files(WEB / name)) for name in ("elements", "live")),
-            *(
-                Mount(f"/{name}", _Pages(WEB / "pages" / name, self._elsewhere))
-                for name in ("common", "dashboard", "portal", "phone")
-            ),
+            Route("/", files),
+            *(Mount(f"/{name}", files) for name in (*site.LOCAL, site.ASSETS) if name),
         ]
 
     async def stop(self) -> None:
         await self._http.aclose()
-
-    async def _start(self, _request: Request) -> Response:
-        return _page(FileResponse(WEB / "pages" / "index.html"), self._elsewhere)
 
     async def _config(self, request: Request) -> Response:
         """The facts that a page needs: no secret, and logins that are for this machine alone."""
         return JSONResponse(
             {
                 "url": str(request.base_url).rstrip("/"),
-                "functions_url": self._stack.functions_url,
                 "publishable_key": self._stack.publishable_key,
+                "functions_url": _at_host_of(request, self._stack.functions_port),
                 "logins": [login._asdict() for login in LOGINS],
                 "phones": [phone._asdict() for phone in PHONES],
             },
@@ -104,7 +92,7 @@ class Pages:
             "from": message.sender,
             "name": message.name,
             "text": message.text,
-        }
+        } | ({"provider_id": message.id} if message.id else {})
         return await self._ask("POST", "inbound", json=order)
 
     async def _shown(self, request: Request) -> Response:
@@ -127,12 +115,29 @@ class Pages:
         return Response(answer.content, answer.status_code, media_type="application/json")
 
 
-class _Files(StaticFiles):
-    """A folder's files; a browser asks each time whether one has changed."""
+class _Site(StaticFiles):
+    """The pages as `site` makes them: at the first visit, and again when a source has changed."""
 
-    def __init__(self, directory: Path, *, html: bool = False) -> None:
-        # installed packages come after the gateway was made
-        super().__init__(directory=directory, html=html, check_dir=False)
+    def __init__(self, stack: Stack) -> None:
+        # made when somebody asks: most stacks show nothing
+        super().__init__(directory=None, html=True)
+        self._stack = stack
+        self._folder = stack.folder / "pages"
+        self._made_of = 0
+        self._making = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not scope["path"].startswith(f"/{site.ASSETS}/"):
+            async with self._making:
+                newest = await run_in_threadpool(site.newest_source)
+                if newest > self._made_of:
+                    await run_in_threadpool(self._make, newest)
+        await super().__call__(scope, receive, send)
+
+    def get_path(self, scope: Scope) -> str:
+        """The path from the root, wherever it is mounted."""
+        path: str = scope["path"]
+        return os.path.normpath(os.path.join(*path.split("/")))  # noqa: PTH118 - as Starlette's
 
     def file_response(
         self,
@@ -141,74 +146,45 @@ class _Files(StaticFiles):
         scope: Scope,
         status_code: int = 200,
     ) -> Response:
-        return _kept_fresh(super().file_response(full_path, stat_result, scope, status_code))
-
-
-class _Pages(_Files):
-    """A folder with a page; `elsewhere` are the addresses beside its own that it calls."""
-
-    def __init__(self, directory: Path, elsewhere: Sequence[str]) -> None:
-        super().__init__(directory, html=True)
-        self._elsewhere = elsewhere
-
-    def file_response(
-        self,
-        full_path: str | os.PathLike[str],
-        stat_result: os.stat_result,
-        scope: Scope,
-        status_code: int = 200,
-    ) -> Response:
+        path = Path(full_path)
+        packed = path.with_name(f"{path.name}.gz")
+        is_packed = "gzip" in Headers(scope=scope).get("accept-encoding", "") and packed.exists()
+        if is_packed:
+            full_path, stat_result = packed, packed.stat()
         response = super().file_response(full_path, stat_result, scope, status_code)
-        return _page(response, self._elsewhere, Path(full_path))
+        if is_packed:
+            response.headers["content-encoding"] = "gzip"
+        response.headers["vary"] = "accept-encoding"
+        response.headers["x-content-type-options"] = "nosniff"
+        response.headers["referrer-policy"] = "no-referrer"
+        is_kept = path.parent.name == site.ASSETS
+        response.headers["cache-control"] = KEPT_FOR_EVER if is_kept else "no-cache"
+        if path.suffix == ".html":
+            request = Request(scope)
+            origins = site.Origins(
+                connect=(_at_host_of(request, self._stack.functions_port),),
+                media=(_at_host_of(request, self._stack.moto_port),),
+            )
+            response.headers["content-security-policy"] = site.policy(origins)
+        return response
+
+    def _make(self, newest: int) -> None:
+        folder = self._folder / str(newest)
+        modules, esbuild = site.installed()
+        with site.replaced(folder) as made:
+            site.make(made, site.LOCAL, modules=modules, esbuild=esbuild)
+        for other in self._folder.iterdir():
+            # a page that is open may still ask for a part of the last ones
+            if other != folder and str(other) not in map(str, self.all_directories[:1]):
+                shutil.rmtree(other, ignore_errors=True)
+        self.all_directories = [folder, *self.all_directories[:1]]
+        self._made_of = newest
 
 
-def policy(page: bytes, elsewhere: Sequence[str] = ()) -> str:
-    """The Content-Security-Policy of a page: its own files alone, nothing inline but its import
-    map, and no HTML that is made of texts except by the library that renders. `elsewhere` are the
-    addresses of the functions and of the bucket with the files of messages.
-    """
-    maps = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(found).digest()).decode()}'"
-        for found in _IMPORT_MAP.findall(page)
-    )
-    others = " ".join(elsewhere)
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src 'self' {maps}".rstrip(),
-            "style-src 'self'",
-            # blob: is a file that the user has chosen
-            f"img-src 'self' blob: {others}".rstrip(),
-            f"media-src blob: {others}".rstrip(),
-            f"connect-src 'self' {others}".rstrip(),
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-            "require-trusted-types-for 'script'",
-            "trusted-types lit-html",
-        )
-    )
-
-
-def _kept_fresh(response: Response) -> Response:
-    response.headers["cache-control"] = "no-cache"
-    response.headers["x-content-type-options"] = "nosniff"
-    response.headers["referrer-policy"] = "no-referrer"
-    return response
-
-
-def _page(response: Response, elsewhere: Sequence[str], path: Path | None = None) -> Response:
-    file = path or (Path(response.path) if isinstance(response, FileResponse) else None)
-    if file and file.suffix == ".html":
-        response.headers["content-security-policy"] = policy(file.read_bytes(), elsewhere)
-    return _kept_fresh(response)
-
-
-def _file(path: Path) -> Handler:
-    async def answer(_request: Request) -> Response:
-        return _kept_fresh(FileResponse(path))
-
-    return answer
+def _at_host_of(request: Request, port: int) -> str:
+    """Another port of this machine, by the name that the browser has for it."""
+    host = request.url.hostname or ""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _kept_to(own: OwnOrigin, handler: Handler) -> Handler:

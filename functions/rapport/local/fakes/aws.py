@@ -109,10 +109,11 @@ def main() -> None:
     s3 = get_backend("s3")[AWS_ACCOUNT]["aws"]
     state = AwsState(aws_folder(stack.folder), sqs, s3, MEDIA_BUCKET)
     state.restore()
-    app = Application(Verifier(AWS_KEY_ID, stack.aws_secret), state)
+    host = stack.aws_url.removeprefix("http://")
+    app = Application(Verifier(AWS_KEY_ID, stack.aws_secret, host), state)
     release_memory()
     make_server(
-        stack.host, stack.moto_port, app, threaded=True, request_handler=MotoRequestHandler
+        stack.listen, stack.moto_port, app, threaded=True, request_handler=MotoRequestHandler
     ).serve_forever()
 
 

@@ -33,8 +33,10 @@ _AUTHORIZATION = re.compile(
 class Verifier:
     """Knows the one key, and checks whether a request was signed with it."""
 
-    def __init__(self, key_id: str, secret: str) -> None:
+    def __init__(self, key_id: str, secret: str, host: str) -> None:
         self._credentials = Credentials(key_id, secret)
+        # by which functions sign; a telephone in the network has another name for it
+        self._host = host
 
     def is_signed(self, request: Request) -> bool:
         """Whether the header or the address was signed with the key and is still valid."""
@@ -91,8 +93,11 @@ class Verifier:
         kept = [part for part in target.query.split("&") if not part.startswith("X-Amz-Signature=")]
         signed = AWSRequest(
             method=request.method,
-            url=f"http://{request.host}{target.path}?{'&'.join(kept)}",
-            headers={name: request.headers.get(name, "") for name in headers},
+            url=f"http://{self._host}{target.path}?{'&'.join(kept)}",
+            headers={
+                name: self._host if name == "host" else request.headers.get(name, "")
+                for name in headers
+            },
             data=body,
         )
         signed.context["timestamp"] = time

@@ -158,6 +158,14 @@ class FunctionAnswer(BaseModel):
     body: str = ""
     isBase64Encoded: bool = False  # noqa: N815 - Lambda's
 
+    def with_url(self, url: str | None, host: str | None) -> FunctionAnswer:
+        """The answer with another host in the addresses below a URL of this machine."""
+        if not url or not host or url not in self.body:
+            return self
+        port = url.rpartition(":")[2]
+        named = f"[{host}]" if ":" in host else host
+        return self.model_copy(update={"body": self.body.replace(url, f"http://{named}:{port}")})
+
     def response(self) -> Response:
         """The answer as an HTTP response.
 

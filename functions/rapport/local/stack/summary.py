@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
 from pydantic import BaseModel, field_serializer
 from rich.console import Console
 
+from rapport.local.origins import network_urls
 from rapport.local.stack.logins import LOGINS, Login
 from rapport.local.stack.running import Stack
 from rapport.local.stack.state import PREFERRED_PORTS
@@ -18,6 +20,8 @@ class StackSummary(BaseModel):
 
     # the pages for people: dashboard, portal and phone
     pages_url: str
+    # where others in the network find them; empty unless the stack is open
+    network_urls: tuple[str, ...] = ()
     url: str
     publishable_key: str
     secret_key: str
@@ -44,6 +48,7 @@ class StackSummary(BaseModel):
         """Describes a stack that this process supervises."""
         return cls(
             pages_url=f"{stack.url}/",
+            network_urls=tuple(f"{url}/" for url in network_urls(stack)),
             url=stack.url,
             publishable_key=stack.publishable_key,
             secret_key=stack.secret_key,
@@ -86,13 +91,15 @@ def show(stack: Stack, console: Console) -> None:
         "Push stand-in": summary.push_url,
         "Database": summary.db_url,
         "Publishable key": summary.publishable_key,
-        "Secret key": summary.secret_key,
+        **_secret_keys(stack),
         "Folder": str(summary.folder),
     }
     console.print()
     for name, value in rows.items():
         # the terminal wraps long lines, so that they can be copied in one piece
         console.print(f"  [bold]{name:<18}[/bold] {value}", soft_wrap=True, highlight=False)
+    if summary.network_urls:
+        _show_network(summary, console)
     console.print("\n  [bold]Logins[/bold]")
     for login in summary.logins:
         line = f"{login.email:<26} {login.password}   {login.role:<9} {login.account}"
@@ -103,3 +110,32 @@ def show(stack: Stack, console: Console) -> None:
     for sentence in moved_ports(stack):
         console.print(f"\n  [yellow]{sentence}[/yellow]", highlight=False)
     console.print("\n  Ctrl-C stops it. The data stays.\n", highlight=False)
+
+
+def _secret_keys(stack: Stack) -> dict[str, str]:
+    """The secret key; with their names where there are several, which are all good."""
+    if len(stack.secret_keys) == 1:
+        return {"Secret key": stack.secret_key}
+    return {f"Secret key {name}": key for name, key in stack.secret_keys.items()}
+
+
+def _show_network(summary: StackSummary, console: Console) -> None:
+    """How a telephone in the network opens the pages, and who else can."""
+    console.print("\n  [bold]In your network[/bold]")
+    for url in summary.network_urls:
+        console.print(f"  {url}", soft_wrap=True, highlight=False)
+    if console.is_terminal and summary.network_urls:
+        # not above: a stack on this machine alone needs none
+        import segno
+
+        picture = io.StringIO()
+        segno.make(summary.network_urls[0], micro=False).terminal(picture, compact=True, border=2)
+        console.print()
+        console.file.write(picture.getvalue())
+    console.print(
+        "\n  [yellow]Everybody in your network can open these pages: with the logins below, which"
+        " stand in public code, and the phone and the mails without a password. Use it in a network"
+        " that you trust, and with no real customer's data.[/yellow]",
+        soft_wrap=True,
+        highlight=False,
+    )

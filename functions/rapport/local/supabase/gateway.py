@@ -147,7 +147,7 @@ def main() -> None:
     release_memory()
     uvicorn.run(
         app,
-        host=stack.host,
+        host=stack.listen,
         port=stack.gateway_port,
         log_level="warning",
         access_log=False,

@@ -9,6 +9,9 @@ const otherYear = new Intl.DateTimeFormat(locale, { day: "numeric", month: "long
 const short = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short" });
 const shortYear = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", year: "numeric" });
 const appointment = new Intl.DateTimeFormat(locale, { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit" });
+const appointmentYear = new Intl.DateTimeFormat(locale, { weekday: "short", day: "numeric", month: "short", year: "numeric", hour: "numeric", minute: "2-digit" });
+const relative = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
+const list = new Intl.ListFormat(locale);
 // a day without a time is the same day in every zone
 const plainDay = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
 const signed = new Intl.NumberFormat(locale, { signDisplay: "exceptZero" });
@@ -68,12 +71,43 @@ export function whenOf(instant) {
 }
 
 /**
- * The date and time of an appointment.
+ * The date and time of an appointment, with the year where it is not this one, or is asked for.
  *
  * @param {string} instant
+ * @param {{ withYear?: boolean }} [how]
  */
-export function appointmentTime(instant) {
-  return appointment.format(new Date(instant));
+export function appointmentTime(instant, { withYear = false } = {}) {
+  const date = new Date(instant);
+  return (withYear || date.getFullYear() !== new Date().getFullYear() ? appointmentYear : appointment).format(date);
+}
+
+/**
+ * How far a day without a time is from today: today, tomorrow, in 5 days, 3 days ago.
+ *
+ * @param {string} day
+ */
+export function daysFromNow(day) {
+  return relative.format(daysUntil(day), "day");
+}
+
+/**
+ * In how many days a day without a time comes; less than 0 where it is over.
+ *
+ * @param {string} day
+ */
+export function daysUntil(day) {
+  const now = new Date();
+  const today = Date.UTC(now.getFullYear(), now.getMonth(), now.getDate());
+  return Math.round((Date.parse(`${day}T00:00:00Z`) - today) / 86_400_000);
+}
+
+/**
+ * Several things in a row, as the language joins them.
+ *
+ * @param {string[]} things
+ */
+export function listOf(things) {
+  return list.format(things);
 }
 
 /**

@@ -3,13 +3,13 @@
 import { svg, html } from "lit";
 
 /** @param {ReturnType<typeof svg>} drawing */
-function icon(drawing) {
+export function icon(drawing) {
   return html`<svg class="icon" viewBox="0 0 20 20" aria-hidden="true" focusable="false">${drawing}</svg>`;
 }
 
 export const icons = {
   calendar: icon(svg`<rect x="3" y="4" width="14" height="13" rx="2" /><path d="M3 8.5h14M7 2.5v3M13 2.5v3" />`),
-  invoice: icon(svg`<path d="M10 2.5v15M13.5 5.8c-.6-1-1.9-1.6-3.5-1.6-2 0-3.6 1-3.6 2.7C6.4 10.8 13.8 8.8 13.8 12.800c0 1.8-1.7 2.9-3.8 2.9-1.8 0-3.2-.7-3.9-1.9" />`),
+  invoice: icon(svg`<path d="M5 2.500h10v15l-2.500-1.500-2.500 1.500-2.500-1.500L5 17.500zM8 6.500h4M8 9.500h4M8 12.500h2" />`),
   chat: icon(svg`<path d="M3 5.500a2 2 0 0 1 2-2h10a2 2 0 0 1 2 2v6a2 2 0 0 1-2 2H9l-4 3.500v-3.500a2 2 0 0 1-2-2z" />`),
   gift: icon(svg`<rect x="3" y="7" width="14" height="3.5" rx="1" /><path d="M4.5 10.500V17h11v-6.500M10 7v10M10 7C8 7 6 6.2 6 4.6 6 2.7 9 2.5 10 7zM10 7c2 0 4-.8 4-2.400C14 2.7 11 2.5 10 7z" />`),
   info: icon(svg`<circle cx="10" cy="10" r="7" /><path d="M10 9.500v4M10 6.500v.1" />`),
@@ -24,6 +24,7 @@ export const icons = {
   search: icon(svg`<circle cx="9" cy="9" r="5" /><path d="M13 13l4 4" />`),
   plus: icon(svg`<path d="M10 4.500v11M4.5 10h11" />`),
   deleted: icon(svg`<circle cx="10" cy="10" r="6.5" /><path d="M5.5 5.500l9 9" />`),
+  mail: icon(svg`<rect x="3" y="4.5" width="14" height="11" rx="2" /><path d="M3.5 6l6.5 5 6.5-5" />`),
   file: icon(svg`<path d="M5.5 2.500h6l3.5 3.500v11.500h-9.500zM11.5 2.500V6H15" />`),
   picture: icon(svg`<rect x="3" y="4" width="14" height="12" rx="2" /><path d="M3.500 14l4-4 3 3 2.500-2.500 3.500 3.500M12.500 8v.1" />`),
   video: icon(svg`<rect x="2.500" y="5" width="10.500" height="10" rx="2" /><path d="M13 8.700l4.500-2.500v7.600L13 11.300" />`),

@@ -1,6 +1,6 @@
 import { html, nothing } from "lit";
 import { repeat } from "lit/directives/repeat.js";
-import { amountOf, dateOf, plainDayOf } from "./format.js";
+import { amountOf, dateOf, daysFromNow, plainDayOf } from "./format.js";
 import { icons } from "./icons.js";
 import { PageElement } from "./live_element.js";
 import { emptiness, pill, skeleton, trouble } from "./parts.js";
@@ -12,8 +12,12 @@ import { text, word } from "./texts.js";
 
 const KINDS = /** @type {const} */ ({ draft: "calm", sent: "warn", paid: "good", overdue: "bad", void: "calm" });
 
+/** Which come first. @type {Record<string, number>} */
+const ORDER = { overdue: 0, sent: 1 };
+
 /**
- * A customer's invoices, the newest first.
+ * A customer's invoices: what is to be paid in sum, overdue ones and those to pay first, then the
+ * newest.
  *
  *     <invoice-list .source=${live.invoices(customerId)}></invoice-list>
  */
@@ -35,9 +39,33 @@ export class InvoiceList extends PageElement {
     if (shown.error && !rows.length) return trouble(text("invoices.failed"), shown.error);
     if (!rows.length && shown.state === "connecting") return skeleton(2);
     if (!rows.length) return emptiness(icons.invoice, text("invoices.empty"), text("invoices.empty.more"));
-    return html`<ul class="cards">
-      ${repeat([...rows].reverse(), ({ id }) => id, (invoice) => this.#invoice(invoice))}
-    </ul>`;
+    const sorted = [...rows].reverse().sort((a, b) => (ORDER[a.status] ?? 2) - (ORDER[b.status] ?? 2));
+    return html`${this.#sums(rows)}
+      <ul class="cards">
+        ${repeat(sorted, ({ id }) => id, (invoice) => this.#invoice(invoice))}
+      </ul>`;
+  }
+
+  /**
+   * What is to be paid, and of it what is overdue, in each currency.
+   *
+   * @param {readonly Invoice[]} rows
+   */
+  #sums(rows) {
+    /** @type {Map<string, { open: number, overdue: number }>} */
+    const sums = new Map();
+    for (const { status, currency, amount_minor: amount } of rows) {
+      if (status !== "sent" && status !== "overdue") continue;
+      const sum = sums.get(currency) ?? { open: 0, overdue: 0 };
+      sums.set(currency, { open: sum.open + amount, overdue: sum.overdue + (status === "overdue" ? amount : 0) });
+    }
+    return [...sums].map(
+      ([currency, { open, overdue }]) =>
+        html`<p class="invoice-open">
+          <strong>${text("invoices.open", { amount: amountOf(open, currency) })}</strong>
+          ${overdue ? html`<span class="invoice-late">${text("invoices.late", { amount: amountOf(overdue, currency) })}</span>` : nothing}
+        </p>`,
+    );
   }
 
   /** @param {Invoice} invoice */
@@ -48,7 +76,7 @@ export class InvoiceList extends PageElement {
         <p class="card-title"><bdi>${invoice.number}</bdi></p>
         ${invoice.description ? html`<p class="muted"><bdi>${invoice.description}</bdi></p>` : nothing}
         ${invoice.paid_at ? html`<p class="muted">${text("invoices.paid", { day: dateOf(invoice.paid_at) })}</p>` : nothing}
-        ${isOpen && invoice.due_on ? html`<p class="muted">${text("invoices.due", { day: plainDayOf(invoice.due_on) })}</p>` : nothing}
+        ${isOpen && invoice.due_on ? html`<p class="muted">${text("invoices.due", { day: plainDayOf(invoice.due_on), when: daysFromNow(invoice.due_on) })}</p>` : nothing}
       </div>
       <div class="invoice-sum">
         <strong class="amount">${amountOf(invoice.amount_minor, invoice.currency)}</strong>

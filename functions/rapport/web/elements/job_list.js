@@ -12,10 +12,13 @@ import { text, word } from "./texts.js";
 
 const KINDS = /** @type {const} */ ({ scheduled: "calm", rescheduled: "warn", in_progress: "live", completed: "good", cancelled: "bad" });
 const OPEN = new Set(["scheduled", "rescheduled", "in_progress"]);
+// ms: an appointment that has no end is over by then
+const LONGEST = 4 * 3_600_000;
 
 /**
- * A customer's appointments, the next one first. Staff move, cancel and add them where the page
- * gives `write` and `add`, which throw what is refused.
+ * A customer's appointments, the next one first; those that are over or cancelled are folded. Staff
+ * move, cancel and add them where the page gives `write` and `add`, which throw what is refused.
+ * Where it gives `unread`, each has a button to its chat, which rises `job-chat` with the job.
  *
  *     <job-list .source=${live.jobs(customerId)}></job-list>
  */
@@ -25,6 +28,7 @@ export class JobList extends PageElement {
     source: { attribute: false },
     write: { attribute: false },
     add: { attribute: false },
+    unread: { attribute: false },
     editing: { state: true },
     refusal: { state: true },
     isBusy: { state: true },
@@ -38,6 +42,8 @@ export class JobList extends PageElement {
     this.write = null;
     /** Makes a job. @type {((fields: { service_type: string, starts_at: string }) => Promise<unknown>) | null} */
     this.add = null;
+    /** Unread messages in the chats of jobs, by the job's id. @type {Readonly<Record<string, number>> | null} */
+    this.unread = null;
     /** What is open: "move" or "cancel" and the id, or "new". */
     this.editing = "";
     this.refusal = "";
@@ -51,8 +57,8 @@ export class JobList extends PageElement {
     const { rows } = shown;
     if (shown.error && !rows.length) return trouble(text("jobs.failed"), shown.error);
     if (!rows.length && shown.state === "connecting") return skeleton(2);
-    const next = rows.filter(({ status }) => OPEN.has(status));
-    const past = rows.filter(({ status }) => !OPEN.has(status)).reverse();
+    const next = rows.filter((job) => this.#isNext(job));
+    const past = rows.filter((job) => !this.#isNext(job)).reverse();
     return html`
       ${rows.length ? nothing : emptiness(icons.calendar, text("jobs.empty"), text("jobs.empty.more"))}
       ${next.length ? html`<ul class="cards">${repeat(next, ({ id }) => id, (job) => this.#job(job))}</ul>` : nothing}
@@ -66,18 +72,38 @@ export class JobList extends PageElement {
     `;
   }
 
+  /**
+   * Whether it is still to come; to staff, also where nobody has completed it.
+   *
+   * @param {Job} job
+   */
+  #isNext({ status, starts_at, ends_at }) {
+    if (!OPEN.has(status)) return false;
+    return !!this.write || status === "in_progress" || Date.parse(ends_at ?? starts_at) + (ends_at ? 0 : LONGEST) > Date.now();
+  }
+
   /** @param {Job} job */
   #job(job) {
     const leaf = leafOf(job.starts_at);
-    const isOpen = OPEN.has(job.status);
+    const isOpen = this.#isNext(job);
+    const unread = this.unread?.[job.id] ?? 0;
     return html`<li class="card job ${isOpen ? "" : "job-over"}" data-id=${job.id}>
       <div class="leaf" aria-hidden="true"><span>${leaf.month}</span><strong>${leaf.day}</strong></div>
       <div class="card-words">
         <p class="card-title"><bdi>${job.service_type}</bdi></p>
-        <p class="muted"><time datetime=${job.starts_at}>${appointmentTime(job.starts_at)}</time></p>
+        <p class="muted"><time datetime=${job.starts_at}>${appointmentTime(job.starts_at, { withYear: !isOpen })}</time></p>
         ${job.address ? html`<p class="muted"><bdi>${job.address}</bdi></p>` : nothing}
       </div>
       ${pill(word("job", job.status), KINDS[job.status] ?? "calm")}
+      ${this.unread
+        ? html`<div class="job-edit">
+            <button type="button" class="link job-chat" @click=${() => this.tell("job-chat", job)}>
+              ${icons.chat}${text("jobs.chat")}${unread
+                ? html`<span class="badge"><span aria-hidden="true">${unread}</span><span class="hidden">${text("inbox.unread", { n: unread })}</span></span>`
+                : nothing}
+            </button>
+          </div>`
+        : nothing}
       ${this.write && isOpen ? html`<div class="job-edit">${this.#editing(job)}</div>` : nothing}
     </li>`;
   }

@@ -44,7 +44,7 @@ export class RealtimeNotification extends PageElement {
   }
 }
 
-/** How long a note stays, in ms; one that is pointed at or has the focus stays longer. */
+/** How long a note stays in sight, in ms; one that is pointed at or has the focus stays longer. */
 const STAYS = 8000;
 const AT_ONCE = 4;
 
@@ -61,26 +61,35 @@ export class NotificationStack extends PageElement {
 
   constructor() {
     super();
-    /** @type {readonly { id: number, type: NotificationType, heading: string, message: string }[]} */
+    /** @type {readonly { id: number, type: NotificationType, heading: string, message: string, action: string, act?: () => void }[]} */
     this.notes = [];
   }
 
-  /** @param {{ type: NotificationType, heading: string, message?: string }} note */
-  show({ type, heading, message = "" }) {
+  /**
+   * Shows a note, with a button for what may be done about it.
+   *
+   * @param {{ type: NotificationType, heading: string, message?: string, action?: string, act?: () => void }} note
+   */
+  show({ type, heading, message = "", action = "", act }) {
     const id = ++this.#last;
-    this.notes = [...this.notes.slice(1 - AT_ONCE), { id, type, heading, message }];
+    this.notes = [...this.notes.slice(1 - AT_ONCE), { id, type, heading, message, action, act }];
     setTimeout(() => this.#end(id), STAYS);
   }
 
   /** @override */
   render() {
     return this.notes.map(
-      ({ id, type, heading, message }) =>
+      ({ id, type, heading, message, action, act }) =>
         html`<realtime-notification
           data-note=${id}
           .type=${type}
           .heading=${heading}
           .message=${message}
+          .action=${action}
+          @notification-action=${() => {
+            act?.();
+            this.#drop(id);
+          }}
           @notification-dismiss=${() => this.#drop(id)}
         ></realtime-notification>`,
     );
@@ -89,7 +98,7 @@ export class NotificationStack extends PageElement {
   /** @param {number} id */
   #end(id) {
     const note = this.querySelector(`[data-note="${id}"]`);
-    if (note?.matches(":hover, :focus-within")) setTimeout(() => this.#end(id), STAYS / 4);
+    if (document.hidden || note?.matches(":hover, :focus-within")) setTimeout(() => this.#end(id), STAYS / 4);
     else this.#drop(id);
   }
 

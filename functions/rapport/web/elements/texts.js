@@ -1,16 +1,17 @@
 /** The texts of the language that the user reads: the one that was chosen, or the browser's. */
 
-import { en } from "./texts/en.js";
-import { sl } from "./texts/sl.js";
-
 /** @import { Plural, Texts } from "./texts/en.js" */
 /** @typedef {keyof Texts} TextKey */
 
-const LANGUAGES = /** @type {Record<string, Texts>} */ ({ en, sl });
+/** Each comes only to those who read it. @type {Record<string, { name: string, load: () => Promise<Texts> }>} */
+const LANGUAGES = {
+  en: { name: "English", load: async () => (await import("./texts/en.js")).en },
+  sl: { name: "Slovenščina", load: async () => (await import("./texts/sl.js")).sl },
+};
 const KEPT = "rapport-language";
 
 /** The languages that there are, by code, with their own names. */
-export const languages = Object.entries(LANGUAGES).map(([code, texts]) => ({ code, name: String(texts["language.name"]) }));
+export const languages = Object.entries(LANGUAGES).map(([code, { name }]) => ({ code, name }));
 
 /** The language of the texts. */
 export const language = chosen();
@@ -18,6 +19,7 @@ export const language = chosen();
 /** For dates and numbers: the browser's own way, where it speaks the language of the texts. */
 export const locale = navigator.languages.find((one) => codeOf(one) === language) ?? language;
 
+const texts = await LANGUAGES[language].load();
 const plurals = new Intl.PluralRules(locale);
 const numbers = new Intl.NumberFormat(locale);
 
@@ -29,7 +31,7 @@ const numbers = new Intl.NumberFormat(locale);
  * @returns {string}
  */
 export function text(key, values = {}) {
-  const found = LANGUAGES[language][key];
+  const found = texts[key];
   const forms = /** @type {Plural} */ (found);
   const form = typeof found === "string" ? found : (forms[plurals.select(Number(values.n))] ?? forms.other);
   return form.replace(/\{(\w+)\}/g, (_, name) => {
@@ -47,7 +49,7 @@ export function text(key, values = {}) {
  */
 export function word(kind, word) {
   const key = `${kind}.${word}`;
-  return Object.hasOwn(en, key) ? text(/** @type {TextKey} */ (key)) : word;
+  return Object.hasOwn(texts, key) ? text(/** @type {TextKey} */ (key)) : word;
 }
 
 /**

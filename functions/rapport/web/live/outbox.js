@@ -3,6 +3,7 @@
 import { Bell } from "./bell.js";
 import { openDrawer } from "./drawer.js";
 import { Conflict, NotAllowed, NotFound, Unprocessable, asLiveError } from "./errors.js";
+import { randomId } from "./random_id.js";
 import { Store } from "./store.js";
 import { backoff, wait } from "./timing.js";
 
@@ -71,7 +72,7 @@ export class Outbox extends Store {
     /** @type {Kept} */
     const kept = {
       user,
-      clientRef: crypto.randomUUID(),
+      clientRef: randomId(),
       conversationId: conversationId ?? null,
       bookingId: bookingId ?? null,
       customerId: customerId ?? null,

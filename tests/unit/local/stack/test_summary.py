@@ -39,6 +39,34 @@ def test_keys_are_printed_in_one_piece_on_a_narrow_terminal(tmp_path: Path) -> N
         assert re.search(rf"{login.account} +{login.external_id}", output.getvalue())
 
 
+def test_every_secret_key_is_shown(tmp_path: Path) -> None:
+    stack = new_stack(tmp_path, PREFERRED_PORTS)
+    both = {"default": stack.secret_key, "next": "sb_secret_another"}
+    output = io.StringIO()
+    show(stack.model_copy(update={"secret_keys": both}), Console(file=output))
+    assert re.search(rf"Secret key default +{stack.secret_key}", output.getvalue())
+    assert re.search(r"Secret key next +sb_secret_another", output.getvalue())
+
+
+def test_who_can_reach_an_open_stack_is_said_with_a_picture_for_telephones(tmp_path: Path) -> None:
+    stack = new_stack(tmp_path, PREFERRED_PORTS)
+    assert StackSummary.of(stack).network_urls == ()
+    stack = stack.model_copy(update={"listen": "0.0.0.0"})
+    url = StackSummary.of(stack).network_urls[0]
+    assert url.endswith(":24321/")
+    assert "127.0.0.1" not in url
+    for is_terminal in (True, False):
+        output = io.StringIO()
+        show(stack, Console(file=output, force_terminal=is_terminal, width=200))
+        assert url in output.getvalue()
+        assert "Everybody in your network" in output.getvalue()
+        # half blocks
+        assert ("▀" in output.getvalue()) is is_terminal
+    output = io.StringIO()
+    show(new_stack(tmp_path, PREFERRED_PORTS), Console(file=output, force_terminal=True))
+    assert "network" not in output.getvalue()
+
+
 def test_a_port_that_moved_is_said(tmp_path: Path) -> None:
     stack = new_stack(tmp_path, PREFERRED_PORTS | {"gateway_port": 54330})
     assert moved_ports(stack) == ["Port 24321 is in use; gateway has 54330 this time."]

@@ -31,7 +31,7 @@ from rapport.local.fakes.whatsapp.payloads import (
     message_id,
     webhook,
 )
-from rapport.local.fakes.whatsapp.state import State, WhatsAppPerson
+from rapport.local.fakes.whatsapp.state import State, WhatsAppPerson, Written
 
 MIME_TYPES = {
     "image": "image/jpeg",
@@ -68,6 +68,19 @@ def compose(state: State, order: Inbound) -> Payload:
         message["referral"] = order.referral
     if order.group_id is not None:
         message["group_id"] = order.group_id
+    sender = WhatsAppPerson(wa_id=order.sender, user_id=order.user_id, group_id=order.group_id)
+    if type_ != "system":
+        written = Written(
+            id=str(message["id"]),
+            phone_number_id=order.phone_number_id,
+            sender=sender,
+            type=type_,
+            content=content,
+            at=at,
+            reply_to=order.reply_to,
+            is_echo=order.echo,
+        )
+        state.keep(state.written, written.id, written)
     if order.echo:
         message |= {"from": DISPLAY_NUMBER}
         message |= {"to": order.sender} if order.sender else {}
@@ -79,8 +92,7 @@ def compose(state: State, order: Inbound) -> Payload:
     if type_ == "system":
         # the customer did not write: no contacts, and no open window
         return webhook(order.phone_number_id, {"messages": [message]})
-    person = WhatsAppPerson(wa_id=order.sender, user_id=order.user_id, group_id=order.group_id)
-    state.note_inbound(order.phone_number_id, person, at)
+    state.note_inbound(order.phone_number_id, sender, at)
     news: Payload = {"contacts": [_contact(order)], "messages": [message]}
     return webhook(order.phone_number_id, news)
 

@@ -137,7 +137,9 @@ class WhatsAppControls:
         return JSONResponse({"reset": True})
 
     async def _messages(self, request: Request) -> Response:
-        """The newest `limit` messages on customers' phones, in the order of their arrival."""
+        """The newest `limit` messages on customers' phones, in the order of their arrival: those of
+        businesses, and under `written` those of customers. `to` is the customer of both.
+        """
         try:
             page = _MessageList.model_validate(dict(request.query_params))
         except ValidationError as error:
@@ -148,9 +150,22 @@ class WhatsAppControls:
             if page.phone_number_id in (None, one.phone_number_id)
             and page.to in (None, one.to.group_id, one.to.wa_id, one.to.user_id)
         ]
+        written = [
+            one.shown()
+            for one in self._state.written.values()
+            if page.phone_number_id in (None, one.phone_number_id)
+            and page.to in (None, one.sender.group_id, one.sender.wa_id, one.sender.user_id)
+        ]
         reads = list(self._state.reads.values())[-page.limit :]
         held = len(self._courier.held)
-        return JSONResponse({"messages": sent[-page.limit :], "reads": reads, "held": held})
+        return JSONResponse(
+            {
+                "messages": sent[-page.limit :],
+                "written": written[-page.limit :],
+                "reads": reads,
+                "held": held,
+            }
+        )
 
 
 def _route(name: str, model: type[M], act: Callable[[M], Awaitable[Response]]) -> Route:

@@ -87,6 +87,48 @@ class Sent:
         }
 
 
+@dataclass
+class Written:
+    """A message that a customer wrote, or that the business wrote to one in its phone app."""
+
+    id: str
+    phone_number_id: str
+    sender: WhatsAppPerson
+    type: str
+    content: JsonValue
+    at: datetime
+    reply_to: str | None = None
+    # of the business, from its own phone
+    is_echo: bool = False
+
+    @property
+    def text(self) -> str:
+        """The words of it."""
+        content = self.content if isinstance(self.content, dict) else {}
+        for name in ("body", "caption", "text", "emoji", "name", "filename"):
+            if isinstance(words := content.get(name), str):
+                return words
+        # a button or an entry of a list that was chosen
+        reply = content.get(str(content.get("type")))
+        title = reply.get("title") if isinstance(reply, dict) else None
+        return title if isinstance(title, str) else ""
+
+    def shown(self) -> Payload:
+        return {
+            "id": self.id,
+            "phone_number_id": self.phone_number_id,
+            "from": self.sender.wa_id,
+            "user_id": self.sender.user_id,
+            "group_id": self.sender.group_id,
+            "type": self.type,
+            self.type: self.content,
+            "text_shown": self.text,
+            "reply_to": self.reply_to,
+            "echo": self.is_echo,
+            "at": self.at.isoformat(),
+        }
+
+
 @dataclass(frozen=True)
 class StoredMedia:
     """A file that a business or a customer gave to Meta."""
@@ -119,6 +161,8 @@ class State:
 
     behaviour: WhatsAppBehaviour = field(default_factory=WhatsAppBehaviour)
     sent: OrderedDict[str, Sent] = field(default_factory=OrderedDict)
+    # what customers wrote, in the order in which it came
+    written: OrderedDict[str, Written] = field(default_factory=OrderedDict)
     # messages marked as read, and whether the customer saw the business typing
     reads: OrderedDict[str, Payload] = field(default_factory=OrderedDict)
     media: OrderedDict[str, StoredMedia] = field(default_factory=OrderedDict)
@@ -137,6 +181,7 @@ class State:
         payloads: TypeAdapter[Payload] = TypeAdapter(Payload)
         return cls(
             sent=Kept.of(shelf, "sent", TypeAdapter(Sent)),
+            written=Kept.of(shelf, "written", TypeAdapter(Written)),
             reads=Kept.of(shelf, "reads", payloads),
             media=Kept(shelf, "media", StoredMedia.encode, StoredMedia.decode),
             templates=Kept.of(shelf, "templates", TypeAdapter(dict[str, Payload])),
@@ -147,7 +192,7 @@ class State:
         """Deletes everything, in place, so that every holder sees it."""
         self.behaviour = WhatsAppBehaviour()
         for store in (
-            *(self.sent, self.reads, self.media, self.downloads),
+            *(self.sent, self.written, self.reads, self.media, self.downloads),
             *(self.buckets, self.last_inbound),
         ):
             store.clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from html import escape
 from typing import Literal
 
 from psycopg import AsyncConnection
@@ -12,22 +11,20 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from rapport.local.origins import OwnOrigin
 from rapport.local.supabase.auth.http import EXCEPTION_HANDLERS, answer, query
 
 SHOWN = 50
-# the page runs nothing, loads nothing, and is shown in no frame
+# where `site` has the page for people
+PAGE = "/mail/"
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-STYLE = "body{font:16px sans-serif;max-width:50em;margin:2em auto}pre{white-space:pre-wrap}"
 
 
 class Message(BaseModel):
@@ -62,9 +59,9 @@ class Inbox:
     are refused, which a browser would let ask in the developer's name.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[DictRow]], origin: str) -> None:
+    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[DictRow]], own: OwnOrigin) -> None:
         self._pool = pool
-        self._own = OwnOrigin(origin)
+        self._own = own
         self.app = Starlette(
             routes=[
                 Route("/", self.page, methods=["GET"]),
@@ -74,22 +71,8 @@ class Inbox:
         )
 
     async def page(self, request: Request) -> Response:
-        """A page of the last messages as text; nothing of them is read as HTML."""
-        if refusal := self._refusal(request):
-            return refusal
-        found = await self._last(None)
-        shown = "".join(
-            f"<h2>{escape(one.subject)}</h2>"
-            f"<p>{one.channel} to {escape(one.recipient)}, "
-            f"{one.sent_at:%Y-%m-%d %H:%M:%S} UTC</p><pre>{escape(one.body)}</pre>{_link(one)}<hr>"
-            for one in found.messages
-        )
-        return HTMLResponse(
-            "<!doctype html><meta charset=utf-8><title>Local inbox</title>"
-            f"<style>{STYLE}</style><h1>Local inbox</h1>"
-            f"{shown or '<p>Nothing has been sent yet.</p>'}",
-            headers=HEADERS,
-        )
+        """Leads to the page for people, which is one of the other pages."""
+        return self._refusal(request) or RedirectResponse(PAGE, 303, HEADERS)
 
     async def messages(self, request: Request) -> Response:
         """The last messages as JSON; `?to=` those to an address or number."""
@@ -119,11 +102,3 @@ class Inbox:
             )
             rows = await cursor.fetchall()
         return Messages(messages=[Message.model_validate(row) for row in rows])
-
-
-def _link(message: Message) -> str:
-    # our own address, see messages.link; what it leads to was checked when it was made
-    if not message.link:
-        return ""
-    url = escape(message.link)
-    return f'<p><a href="{url}" rel="noreferrer">Follow the link</a></p>'

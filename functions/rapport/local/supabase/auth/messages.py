@@ -72,7 +72,7 @@ OLD_ADDRESS = Purpose(
 def link(project: Project, verifies: str, token: str, redirect_to: str) -> str:
     """The address by which a person proves that a mail has arrived."""
     query = urlencode({"token": token, "type": verifies, "redirect_to": redirect_to})
-    return f"{project.url}/verify?{query}"
+    return f"{project.url_beside(redirect_to)}/verify?{query}"
 
 
 async def send_link(

@@ -60,6 +60,12 @@ class Project:
             name="auth",
         )
 
+    def url_beside(self, page: str) -> str:
+        """Auth's URL by the name that a page of ours has in its address, or else the usual one."""
+        own = self.settings.network_urls
+        beside = next((url for url in own if page.startswith(f"{url}/")), None)
+        return f"{beside}/auth/v1" if beside else self.url
+
     def claims(self, token: str) -> keys.Claims:
         """Checks an access token or a key of the legacy kind. Raises keys.TokenError."""
         return keys.verify(self._keys, token)

@@ -26,9 +26,11 @@ def target(request: Request, settings: AuthSettings, asked: str | None = None) -
 
 
 def is_allowed(url: str, settings: AuthSettings) -> bool:
-    """Whether a page is the site's, on this machine, or fits `additional_redirect_urls`."""
+    """Whether a page is the site's, ours, on this machine, or fits `additional_redirect_urls`."""
     if len(url) > MAX_LENGTH or _UNSAFE.search(url):
         return False
+    if any(url.startswith(f"{own}/") for own in settings.network_urls):
+        return True
     try:
         page, site = urlsplit(url), urlsplit(settings.site_url)
         host = page.hostname or ""

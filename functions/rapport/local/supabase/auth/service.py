@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rapport.local.origins import OwnOrigin, network_urls
 from rapport.local.stack.running import Stack
 from rapport.local.supabase.auth import refusals
 from rapport.local.supabase.auth.account import AccountEndpoints
@@ -39,11 +40,11 @@ class AuthService:
     """
 
     def __init__(self, stack: Stack, settings: AuthSettings | None = None) -> None:
-        self._project = Project(
-            stack, settings or AuthSettings.read(stack.supabase_config or CONFIG)
-        )
+        settings = settings or AuthSettings.read(stack.supabase_config or CONFIG)
+        own = {"network_urls": tuple(network_urls(stack))}
+        self._project = Project(stack, settings.model_copy(update=own))
         self._signing_key = stack.signing_key
-        self.inbox = Inbox(self._project.pool, stack.url).app
+        self.inbox = Inbox(self._project.pool, OwnOrigin.of(stack)).app
         self.app = Starlette(
             routes=[
                 *SignUpEndpoints(self._project).routes,

@@ -87,6 +87,8 @@ class AuthSettings(_Section):
     site_url: str = "http://127.0.0.1:3000"
     # patterns: * stands for anything without dot and slash, ** for anything
     additional_redirect_urls: tuple[str, ...] = ()
+    # the stack's own, where the network may ask: pages there are ours, and links begin so, too
+    network_urls: tuple[str, ...] = ()
     jwt_expiry: Annotated[int, Field(ge=1, le=604_800)] = 3_600
     enable_refresh_token_rotation: bool = True
     refresh_token_reuse_interval: Count = 10

@@ -1,17 +1,33 @@
+import { createClient } from "@supabase/supabase-js";
 import { html, nothing } from "lit";
 import { createLive } from "@rapport/live";
-import "@rapport/live/elements/index.js";
+import "@rapport/live/elements/connection_status.js";
+import { icons } from "@rapport/live/elements/icons.js";
 import { Files } from "@rapport/live/elements/media/files.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
 import { reasonOf, trouble } from "@rapport/live/elements/parts.js";
-import { choose, language, languages, text } from "@rapport/live/elements/texts.js";
+import { language, text, word } from "@rapport/live/elements/texts.js";
 import { readConfig } from "./config.js";
+import { languageChoice } from "./language_choice.js";
 import "./sign_in.js";
-import { createClient } from "./supabase.js";
+
+export { languageChoice };
 
 /** @import { SupabaseClient, User } from "@supabase/supabase-js" */
-/** @import { Live } from "@rapport/live" */
+/** @import { Live, State } from "@rapport/live" */
 /** @import { Config, Login } from "./config.js" */
+
+/** This login is another page's. */
+export class WrongPage extends Error {
+  /**
+   * @param {string} message
+   * @param {"portal" | "dashboard"} page
+   */
+  constructor(message, page) {
+    super(message);
+    this.page = page;
+  }
+}
 
 /** A page that begins with signing in: its client, its session and its live client. */
 export class AppPage extends PageElement {
@@ -36,6 +52,8 @@ export class AppPage extends PageElement {
     this.user = null;
     this.isReady = false;
     this.failure = "";
+    /** Whose login it is, where it is not this page's. @type {"portal" | "dashboard" | null} */
+    this.elsewhere = null;
     /** Why a link in a mail has not signed anybody in. */
     this.refusal = "";
   }
@@ -51,6 +69,11 @@ export class AppPage extends PageElement {
 
   get lead() {
     return "";
+  }
+
+  /** Whether a link in a mail signs in, too. */
+  get signsInByLink() {
+    return false;
   }
 
   /**
@@ -87,17 +110,20 @@ export class AppPage extends PageElement {
   render() {
     if (this.failure) {
       return html`<main class="whole">
-        ${trouble(text("page.failed"), { message: this.failure })}
+        ${trouble(text(this.elsewhere ? "page.wrong" : "page.failed"), { message: this.failure })}
         <div class="actions">
-          <button type="button" class="button" @click=${() => location.reload()}>${text("page.again")}</button>
-          ${this.user ? html`<button type="button" class="button" @click=${() => this.signOut()}>${text("sign.out")}</button>` : nothing}
+          ${this.elsewhere
+            ? html`<a class="button button-main" href="../${this.elsewhere}/" @click=${() => this.#moveSession()}>${text(`sign.to.${this.elsewhere}`)}</a>`
+            : html`<button type="button" class="button" @click=${() => location.reload()}>${text("page.again")}</button>`}
+          ${this.supabase ? html`<button type="button" class="button" @click=${() => this.signOut()}>${text("sign.other")}</button>` : nothing}
         </div>
+        ${languageChoice()}
       </main>`;
     }
     if (!this.isReady) return html`<main class="whole"><p class="muted" role="status">${text("page.loading")}</p></main>`;
     if (!this.user) {
       const logins = (this.config?.logins ?? []).filter((login) => this.mayTry(login));
-      return html`<sign-in .supabase=${this.supabase} .logins=${logins} .heading=${this.heading} .lead=${this.lead} .refusal=${this.refusal}></sign-in>${languageChoice()}`;
+      return html`<sign-in .supabase=${this.supabase} .logins=${logins} .heading=${this.heading} .lead=${this.lead} .byLink=${this.signsInByLink} .refusal=${this.refusal}></sign-in>${languageChoice()}`;
     }
     return this.content();
   }
@@ -155,17 +181,29 @@ export class AppPage extends PageElement {
 
   /** @param {unknown} error */
   #fail(error) {
+    if (error instanceof WrongPage) this.elsewhere = error.page;
     this.failure = reasonOf(error);
+  }
+
+  /** Lets the other page go on with this session. */
+  #moveSession() {
+    const kept = localStorage.getItem(`rapport-${this.app}`);
+    if (kept) localStorage.setItem(`rapport-${this.elsewhere}`, kept);
+    localStorage.removeItem(`rapport-${this.app}`);
   }
 }
 
-/** The choice of the language. */
-export function languageChoice() {
-  return html`<p class="languages">
-    ${languages.map(
-      ({ code, name }) =>
-        html`<button type="button" class="link" lang=${code} aria-pressed=${code === language ? "true" : "false"} @click=${() => choose(code)}>${name}</button>`,
-    )}
+/**
+ * What a customer or member of staff has to know while nothing comes live; nothing in a moment of
+ * connecting.
+ *
+ * @param {State} state
+ */
+export function connectionNote(state) {
+  if (!["offline", "polling", "error", "needs-auth"].includes(state)) return nothing;
+  return html`<p class="connection-note connection-note-${state}" role="status">
+    ${icons.warning}<span>${word("connection", `${state}.more`)}</span>
+    ${state === "needs-auth" ? html`<button type="button" class="link" @click=${() => location.reload()}>${text("sign.in")}</button>` : nothing}
   </p>`;
 }
 

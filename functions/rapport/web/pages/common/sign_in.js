@@ -1,12 +1,16 @@
 import { html, nothing } from "lit";
+import { icons } from "@rapport/live/elements/icons.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
-import { avatar } from "@rapport/live/elements/parts.js";
+import { avatar, reasonOf } from "@rapport/live/elements/parts.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 
 /** @import { SupabaseClient } from "@supabase/supabase-js" */
 /** @import { Login } from "./config.js" */
 
-/** Signing in by email and password; on a project for trying it out, by one click. */
+/** What an address without a login is answered with. */
+const UNKNOWN = new Set(["otp_disabled", "signup_disabled", "user_not_found"]);
+
+/** Signing in by email and password, or by a link in a mail; on a project for trying it out, by one click. */
 export class SignIn extends PageElement {
   /** @override */
   static properties = {
@@ -14,8 +18,10 @@ export class SignIn extends PageElement {
     logins: { attribute: false },
     heading: {},
     lead: {},
+    byLink: { attribute: false },
     isBusy: { state: true },
-    refusal: { state: true },
+    isSent: { state: true },
+    refusal: {},
   };
 
   constructor() {
@@ -26,7 +32,11 @@ export class SignIn extends PageElement {
     this.logins = [];
     this.heading = "";
     this.lead = "";
+    /** Whether a link in a mail signs in, too. */
+    this.byLink = false;
     this.isBusy = false;
+    /** The address to which a link is on its way. */
+    this.isSent = "";
     this.refusal = "";
   }
 
@@ -46,6 +56,17 @@ export class SignIn extends PageElement {
           <button type="submit" class="button button-main button-wide" ?disabled=${this.isBusy}>
             ${this.isBusy ? text("sign.busy") : text("sign.in")}
           </button>
+          ${this.byLink
+            ? html`<button type="button" class="button button-wide" ?disabled=${this.isBusy} @click=${this.#sendLink}>${icons.mail}${text("sign.mail")}</button>`
+            : nothing}
+          <p class="sign-sent" role="status">
+            ${this.isSent
+              ? html`${text("sign.sent", { email: this.isSent })}
+                ${this.logins.length
+                  ? html`<a class="link" href="../mail/?to=${encodeURIComponent(this.isSent)}" target="rapport-mail">${text("sign.mails")}</a>`
+                  : nothing}`
+              : nothing}
+          </p>
         </form>
         ${this.logins.length
           ? html`<h2 class="sign-try">${text("sign.try")}</h2>
@@ -73,6 +94,26 @@ export class SignIn extends PageElement {
     void this.#enter(String(fields.get("email")), String(fields.get("password")));
   }
 
+  /** Has a link be sent to the address, without a word about whether it is known. */
+  async #sendLink() {
+    const field = /** @type {HTMLInputElement} */ (this.querySelector("[name=email]"));
+    if (!this.supabase || !field.reportValidity()) return;
+    this.isBusy = true;
+    this.isSent = this.refusal = "";
+    const { origin, pathname, search } = location;
+    const { error } = await this.supabase.auth.signInWithOtp({
+      email: field.value,
+      options: {
+        emailRedirectTo: `${origin}${pathname}${search}`,
+        // somebody who was invited may have no login yet
+        shouldCreateUser: new URLSearchParams(search).has("invitation"),
+      },
+    });
+    if (!error || UNKNOWN.has(error.code ?? "")) this.isSent = field.value;
+    else this.refusal = text("sign.failed", { reason: reasonOf(error) });
+    this.isBusy = false;
+  }
+
   /**
    * @param {string} email
    * @param {string} password
@@ -83,7 +124,7 @@ export class SignIn extends PageElement {
     this.refusal = "";
     const { error } = await this.supabase.auth.signInWithPassword({ email, password });
     if (error) {
-      this.refusal = error.code === "invalid_credentials" ? text("sign.wrong") : text("sign.failed", { reason: error.message });
+      this.refusal = error.code === "invalid_credentials" ? text("sign.wrong") : text("sign.failed", { reason: reasonOf(error) });
     }
     this.isBusy = false;
   }

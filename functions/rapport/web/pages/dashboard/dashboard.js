@@ -1,121 +1,74 @@
 import { html, nothing } from "lit";
-import { dateOf, weekdayOf } from "@rapport/live/elements/format.js";
+import "@rapport/live/elements/connection_status.js";
+import { deskIcons } from "@rapport/live/elements/desk_icons.js";
 import { icons } from "@rapport/live/elements/icons.js";
-import { avatar, emptiness, reasonOf } from "@rapport/live/elements/parts.js";
-import { ReadMarks } from "@rapport/live/elements/read_marks.js";
-import { text, word } from "@rapport/live/elements/texts.js";
-import { AppPage, languageChoice, rowsOf } from "../common/app_page.js";
+import { emptiness, reasonOf, skeleton, trouble } from "@rapport/live/elements/parts.js";
+import { text } from "@rapport/live/elements/texts.js";
+import { AppPage, WrongPage, languageChoice, rowsOf } from "../common/app_page.js";
+import { Desk, readAccounts } from "./desk.js";
 import { Inbox } from "./inbox.js";
-import { readTemplates } from "./templates.js";
+import "./inbox_pane.js";
+import { Opened } from "./opened.js";
 
-/** @import { Job, LiveChatContact, Outbox, Subscription } from "@rapport/live" */
-/** @import { InboxRow } from "@rapport/live/elements/inbox_list.js" */
+/** @import { Outbox } from "@rapport/live" */
 /** @import { Login } from "../common/config.js" */
+/** @import { Account, Member } from "./desk.js" */
 
-const STATUSES = /** @type {const} */ (["open", "pending", "closed"]);
-// ms: a search while it is typed
-const PAUSE = 200;
+const CONVERSATION = /^[0-9a-f-]{36}$/i;
+const CHOSEN = "rapport-account";
 
-/** What belongs to the conversation that is open. */
-class Opened {
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #closing;
+/** The parts of the desk beside the inbox; each is loaded when it is opened first. */
+const SECTIONS = /** @type {const} */ ({
+  contacts: { drawing: deskIcons.contacts, load: () => import("./contacts.js") },
+  reminders: { drawing: deskIcons.bell, load: () => import("./reminders.js") },
+  metakocka: { drawing: deskIcons.sync, load: () => import("./metakocka.js") },
+  health: { drawing: deskIcons.pulse, load: () => import("./health.js") },
+  settings: { drawing: deskIcons.settings, load: () => import("./settings.js") },
+});
 
-  /**
-   * @param {DashboardPage} page
-   * @param {string} id
-   */
-  constructor(page, id) {
-    this.id = id;
-    this.page = page;
-    const live = /** @type {NonNullable<DashboardPage["live"]>} */ (page.live);
-    /** @type {InboxRow | null} */
-    this.row = null;
-    /** @type {{ open: boolean, closes_at: string | null } | null} */
-    this.window = null;
-    this.messages = live.conversation(id, { onNewMessage: (message) => message.sender_type === "client" && this.readWindow() });
-    // what was seen is marked even if another is opened meanwhile
-    this.marks = new ReadMarks(
-      (conversationId, seq) => this.messages.markRead(conversationId, seq),
-      () => page.inbox?.hurry(),
-    );
-    this.customerTypes = live.typing("customer", id);
-    this.staffTypes = live.typing("staff", id);
-    /** @type {ReturnType<typeof live.jobs> | null} */
-    this.jobs = null;
-    void this.readWindow();
-    void this.#readRow();
-  }
+/** @typedef {keyof typeof SECTIONS} Section */
 
-  /** Until when free text may be sent. */
-  async readWindow() {
-    const { data } = await /** @type {any} */ (this.page.supabase).rpc("reply_window", { conversation_id: this.id });
-    if (!data || this.page.opened !== this) return;
-    this.window = data;
-    clearTimeout(this.#closing);
-    const left = data.closes_at ? Date.parse(data.closes_at) - Date.now() : 0;
-    if (data.open && left > 0) this.#closing = setTimeout(() => this.readWindow(), Math.min(left + 1000, 2 ** 31 - 1));
-    this.page.requestUpdate();
-  }
-
-  readTemplates = () => readTemplates(/** @type {any} */ (this.page.supabase), this.id);
-
-  /** @param {InboxRow} row */
-  take(row) {
-    this.row = row;
-    if (!this.jobs && row.customer_id && this.page.live) this.jobs = this.page.live.jobs(row.customer_id);
-  }
-
-  close() {
-    clearTimeout(this.#closing);
-    this.messages.close();
-    this.customerTypes.close();
-    this.staffTypes.close();
-    this.jobs?.close();
-  }
-
-  /** A conversation that is not among the latest can be open as well. */
-  async #readRow() {
-    const { data, error } = await /** @type {any} */ (this.page.supabase).from("inbox").select("*").eq("id", this.id).maybeSingle();
-    if (error || this.page.opened !== this || this.row) return;
-    // an address of a conversation that is not the user's to see
-    if (!data) return void (location.hash = "");
-    this.take(data);
-    this.page.requestUpdate();
-  }
-}
-
-/** The desk: conversations, the one that is open, and its customer. */
+/** The desk: conversations, the one that is open, and its customer; beside them the other sections. */
 export class DashboardPage extends AppPage {
   /** @override */
   static properties = {
     ...AppPage.properties,
+    desk: { state: true },
     opened: { state: true },
-    status: { state: true },
-    name: { state: true },
+    section: { state: true },
+    path: { state: true },
+    loaded: { state: true },
+    loadFailure: { state: true },
     showsContact: { state: true },
     outbox: { state: true },
-    refusal: { state: true },
   };
 
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #searching;
+  /** The conversation to which the way back from a section leads. */
+  #last = "";
 
   constructor() {
     super();
-    this.business = "";
+    this.userId = "";
+    /** Those for which the user works. @type {readonly Account[]} */
+    this.accounts = [];
+    /** Who works for them. @type {readonly (Member & { account_id: string })[]} */
+    this.members = [];
+    /** @type {Desk | null} */
+    this.desk = null;
     /** @type {Inbox | null} */
     this.inbox = null;
-    /** @type {Subscription<LiveChatContact, {}> | null} */
-    this.contacts = null;
     /** @type {Outbox | null} */
     this.outbox = null;
     /** @type {Opened | null} */
     this.opened = null;
-    this.status = "";
-    this.name = "";
+    /** @type {Section | ""} */
+    this.section = "";
+    /** What is open in the section. */
+    this.path = "";
+    /** The sections whose code has come. @type {ReadonlySet<string>} */
+    this.loaded = new Set();
+    this.loadFailure = "";
     this.showsContact = false;
-    this.refusal = "";
   }
 
   /** @override */
@@ -145,212 +98,209 @@ export class DashboardPage extends AppPage {
   async enter() {
     const { supabase, live } = this;
     if (!supabase || !live) return;
-    const accounts = await rowsOf(supabase.from("accounts").select("name").order("name"));
-    if (!accounts.length) {
+    Object.assign(this, await readAccounts(supabase, live));
+    if (!this.accounts.length) {
+      const customers = await rowsOf(supabase.from("my_profile").select("id").limit(1));
+      if (customers.length) throw new WrongPage(text("dashboard.customer"), "portal");
       await supabase.auth.signOut({ scope: "local" });
       throw new Error(text("dashboard.no-business"));
     }
-    this.business = accounts.map(({ name }) => name).join(", ");
-    this.contacts = live.contacts("live_chat");
-    this.inbox = new Inbox(supabase, live);
-    this.outbox = await live.openOutbox();
+    const kept = localStorage.getItem(CHOSEN);
+    this.#sit(this.accounts.find(({ id }) => id === kept) ?? this.accounts[0]);
+    // the list need not wait for it
+    void live.openOutbox().then((outbox) => (this.outbox = outbox));
     window.addEventListener("hashchange", () => this.#follow());
+    navigator.serviceWorker?.addEventListener("message", ({ data }) => CONVERSATION.test(data?.id) && (location.hash = data.id));
     this.#follow();
   }
 
   /** @override */
   content() {
-    const inbox = this.look("inbox", this.inbox);
-    const contacts = this.look("contacts", this.contacts);
-    const typing = this.look("typing", this.opened?.customerTypes);
-    const row = inbox?.rows.find(({ id }) => id === this.opened?.id);
-    if (row) this.opened?.take(row);
-    const contact = contacts?.rows.find(({ id }) => id === this.opened?.row?.customer_id);
-    return html`<div class="desk ${this.opened ? "desk-open" : ""} ${this.showsContact ? "desk-contact" : ""}">
+    const { desk, opened, section } = this;
+    if (!desk) return nothing;
+    const name = this.#nameOf(opened);
+    return html`<div class="desk ${opened && !section ? "desk-open" : ""} ${this.showsContact ? "desk-contact" : ""} ${section ? "desk-section" : ""}">
       <header class="bar">
         <p class="brand">Rapport</p>
-        <p class="bar-name" title=${this.business}>${this.business}</p>
+        ${this.accounts.length > 1
+          ? html`<label class="field-inline bar-name"
+              ><span class="hidden">${text("desk.account")}</span
+              ><select @change=${this.#change}>
+                ${this.accounts.map(({ id, name: business }) => html`<option value=${id} .selected=${id === desk.account.id}>${business}</option>`)}
+              </select></label
+            >`
+          : html`<p class="bar-name" title=${desk.account.name}>${desk.account.name}</p>`}
         <connection-status variant="badge" .state=${this.state}></connection-status>
         ${languageChoice()}
         <button type="button" class="button" @click=${() => this.signOut()}>${text("sign.out")}</button>
       </header>
-      <nav class="pane pane-inbox" aria-label=${text("inbox.label")}>
-        <div class="pane-head">
-          <h1>${text("inbox.label")}</h1>
-          <label class="search">${icons.search}<span class="hidden">${text("inbox.search")}</span
-            ><input type="search" placeholder=${text("inbox.search")} .value=${this.name} @input=${this.#search} /></label>
-          <div class="segments" role="group" aria-label=${text("inbox.status")}>
-            ${["", ...STATUSES].map(
-              (status) =>
-                html`<button type="button" aria-pressed=${this.status === status ? "true" : "false"} @click=${() => this.#filter(status)}>
-                  ${status ? word("status", status) : text("inbox.all")}
-                </button>`,
-            )}
-          </div>
-        </div>
-        <div class="pane-body">
-          <inbox-list
-            .rows=${inbox?.rows ?? []}
-            .isLoaded=${inbox?.isLoaded ?? false}
-            .hasMore=${inbox?.hasMore ?? false}
-            .isFiltered=${!!(this.status || this.name)}
-            .error=${inbox?.error ?? null}
-            .selected=${this.opened?.id ?? ""}
-            @conversation-open=${(/** @type {CustomEvent<string>} */ event) => (location.hash = event.detail)}
-            @inbox-more=${() => this.inbox?.more()}
-          ></inbox-list>
-        </div>
-      </nav>
-      ${this.opened ? this.#conversation(this.opened, contact, typing?.isTyping ?? false) : html`<main class="pane pane-chat">
-        ${emptiness(icons.chat, text("chat.choose"), text("chat.choose.more"))}</main>`}
-      ${this.opened ? this.#face(this.opened, contact) : nothing}
+      ${this.#rail(desk)}
+      ${section
+        ? html`<main class="pane pane-section">${this.#sectionOf(desk, section)}</main>`
+        : html`<inbox-pane
+              role="navigation"
+              aria-label=${text("inbox.label")}
+              class="pane pane-inbox"
+              .desk=${desk}
+              .inbox=${this.inbox}
+              .selected=${opened?.id ?? ""}
+              @conversation-open=${(/** @type {CustomEvent<string>} */ event) => (location.hash = event.detail)}
+            ></inbox-pane>
+            ${opened
+              ? html`<main class="pane pane-chat">
+                    ${this.loadFailure ? trouble(text("page.failed"), { message: this.loadFailure }) : nothing}
+                    <conversation-pane
+                      .desk=${desk}
+                      .inbox=${this.inbox}
+                      .opened=${opened}
+                      .outbox=${this.outbox}
+                      .files=${this.files}
+                      .name=${name}
+                      .showsContact=${this.showsContact}
+                      @contact-toggle=${this.#toggle}
+                    ></conversation-pane>
+                  </main>
+                  <aside class="pane pane-face" aria-label=${text("chat.contact")}>
+                    <customer-face .desk=${desk} .opened=${opened} .row=${this.inbox?.rows.getSnapshot().pinned ?? null} .name=${name} @contact-toggle=${this.#toggle}></customer-face>
+                  </aside>`
+              : html`<main class="pane pane-chat">${emptiness(icons.chat, text("chat.choose"), text("chat.choose.more"))}
+                  <p class="keys muted"><kbd>j</kbd> <kbd>k</kbd> ${text("desk.keys.move")} <kbd>/</kbd> ${text("desk.keys.search")}</p></main>`}`}
     </div>`;
   }
 
-  /**
-   * @param {Opened} opened
-   * @param {LiveChatContact | undefined} contact
-   * @param {boolean} isTyping
-   */
-  #conversation(opened, contact, isTyping) {
-    const { row, window: free } = opened;
-    const name = contact?.name || (row ? row.customer_name || text("inbox.unnamed") : "…");
-    const hint = free?.open && free.closes_at ? text("chat.window.until", { time: weekdayOf(free.closes_at) }) : "";
-    return html`<main class="pane pane-chat">
-      <div class="pane-head chat-head">
-        <a class="button-icon chat-back" href="#" aria-label=${text("chat.back")}>${icons.back}</a>
-        ${avatar(name, row?.customer_id ?? opened.id)}
-        <div class="chat-who"><h2 title=${name}><bdi>${name}</bdi></h2><p class="muted">${row ? word("channel", row.channel) : ""}</p></div>
-        ${row
-          ? html`<label class="field-inline"
-              ><span class="hidden">${text("inbox.status")}</span
-              ><select @change=${(/** @type {Event} */ event) => this.#setStatus(opened, event)}>
-                ${STATUSES.map((status) => html`<option value=${status} ?selected=${status === row.status} .selected=${status === row.status}>${word("status", status)}</option>`)}
-              </select></label
-            >`
-          : nothing}
-        <button type="button" class="button-icon chat-contact" aria-label=${text("chat.contact")} aria-expanded=${this.showsContact ? "true" : "false"}
-          @click=${() => (this.showsContact = !this.showsContact)}>${icons.person}</button>
-      </div>
-      ${this.refusal ? html`<p class="chat-note chat-note-bad" role="alert">${icons.warning}${this.refusal}</p>` : nothing}
-      <conversation-view
-        .source=${opened.messages}
-        .outbox=${this.outbox}
-        .chat=${chatOf(opened.id)}
-        side="operator"
-        .label=${name}
-        .channel=${row?.channel ?? ""}
-        .files=${this.files}
-        .readTemplates=${row?.channel === "whatsapp" ? opened.readTemplates : null}
-        .isTyping=${isTyping}
-        .hint=${hint}
-        .closed=${free && !free.open ? text("chat.window.closed") : ""}
-        @message-typed=${() => opened.staffTypes.say()}
-        @messages-seen=${(/** @type {CustomEvent<{ conversationId: string, seq: number }>} */ event) => opened.marks.note(event.detail)}
-      ></conversation-view>
-    </main>`;
+  /** @override */
+  async signOut() {
+    // nothing is shown on this device to who comes next
+    const { supabase } = this;
+    if (supabase) await import("@rapport/live/elements/push_switch.js").then(({ endPushes }) => endPushes(supabase)).catch(() => {});
+    await super.signOut();
+  }
+
+  /** The ways to the sections, at the side or, on a telephone, beneath. @param {Desk} desk */
+  #rail(desk) {
+    const wrong = this.look("health", desk.health)?.rows.filter(({ account_id }) => account_id === desk.account.id).length ?? 0;
+    return html`<nav class="rail" aria-label=${text("desk.sections")}>
+      <a href="#${this.#last}" class="rail-door" aria-current=${this.section ? "false" : "page"}>${deskIcons.inbox}<span>${text("desk.inbox")}</span></a>
+      ${/** @type {Section[]} */ (Object.keys(SECTIONS)).map(
+        (name) => html`<a href="#/${name}" class="rail-door" aria-current=${this.section === name ? "page" : "false"}>
+          ${SECTIONS[name].drawing}<span>${text(`desk.${name}`)}</span>
+          ${name === "health" && wrong ? html`<span class="badge badge-bad"><span aria-hidden="true">${wrong}</span><span class="hidden">${text("health.count", { n: wrong })}</span></span>` : nothing}
+        </a>`,
+      )}
+    </nav>`;
   }
 
   /**
-   * @param {Opened} opened
-   * @param {LiveChatContact | undefined} contact
+   * @param {Desk} desk
+   * @param {Section} section
    */
-  #face(opened, contact) {
-    const { row } = opened;
-    const name = contact?.name || (row ? row.customer_name || text("inbox.unnamed") : "…");
-    const facts = [
-      [text("contact.phone"), contact?.phone],
-      [text("contact.email"), contact?.email],
-      [text("contact.username"), contact?.username],
-      [text("contact.since"), contact && dateOf(contact.created_at)],
-    ];
-    return html`<aside class="pane pane-face" aria-label=${text("chat.contact")}>
-      <div class="face-head">
-        <button type="button" class="button-icon face-close" aria-label=${text("notification.dismiss")} @click=${() => (this.showsContact = false)}>${icons.close}</button>
-        ${avatar(name, row?.customer_id ?? opened.id)}
-        <h2><bdi>${name}</bdi></h2>
-      </div>
-      ${row && !row.customer_id
-        ? html`<p class="muted">${text("contact.group")}</p>`
-        : html`<dl class="facts">
-              ${facts.map(([label, value]) => (value ? html`<div><dt>${label}</dt><dd><bdi>${value}</bdi></dd></div>` : nothing))}
-              ${contact?.tags.length
-                ? html`<div><dt>${text("contact.tags")}</dt><dd>${contact.tags.map((tag) => html`<span class="tag"><bdi>${tag}</bdi></span> `)}</dd></div>`
-                : nothing}
-            </dl>
-            ${opened.jobs
-              ? html`<h3>${text("jobs.title")}</h3>
-                  <job-list
-                  .source=${opened.jobs}
-                  .write=${(/** @type {string} */ id, /** @type {Partial<Job>} */ patch) => opened.jobs?.update(id, patch)}
-                  .add=${(/** @type {object} */ fields) => this.#addJob(opened, fields)}
-                ></job-list>`
-              : nothing}`}
-    </aside>`;
-  }
-
-  #follow() {
-    const id = location.hash.slice(1);
-    if (id === (this.opened?.id ?? "")) return;
-    this.opened?.close();
-    this.refusal = "";
-    this.showsContact = false;
-    this.opened = /^[0-9a-f-]{36}$/i.test(id) ? new Opened(this, id) : null;
-  }
-
-  /** @param {InputEvent} event */
-  #search(event) {
-    this.name = /** @type {HTMLInputElement} */ (event.target).value;
-    clearTimeout(this.#searching);
-    this.#searching = setTimeout(() => this.inbox?.filter({ status: this.status, name: this.name }), PAUSE);
-  }
-
-  /** @param {string} status */
-  #filter(status) {
-    this.status = status;
-    this.inbox?.filter({ status, name: this.name });
-  }
-
-  /**
-   * @param {Opened} opened
-   * @param {Event} event
-   */
-  async #setStatus(opened, event) {
-    const status = /** @type {HTMLSelectElement} */ (event.target).value;
-    this.refusal = "";
-    try {
-      await rowsOf(/** @type {any} */ (this.supabase).rpc("set_conversation_status", { conversation_id: opened.id, status }));
-    } catch (error) {
-      this.refusal = reasonOf(error);
+  #sectionOf(desk, section) {
+    if (this.loadFailure) return trouble(text("page.failed"), { message: this.loadFailure });
+    if (!this.loaded.has(section)) return skeleton(5);
+    const { path } = this;
+    switch (section) {
+      case "contacts":
+        return html`<contacts-page .desk=${desk} .path=${path}></contacts-page>`;
+      case "reminders":
+        return html`<reminders-page .desk=${desk}></reminders-page>`;
+      case "metakocka":
+        return html`<metakocka-page .desk=${desk}></metakocka-page>`;
+      case "health":
+        return html`<health-page .desk=${desk}></health-page>`;
+      case "settings":
+        return html`<settings-page .desk=${desk} .path=${path} @account-change=${(/** @type {CustomEvent<Account>} */ event) => this.#rename(event.detail)}></settings-page>`;
     }
-    this.inbox?.hurry();
+  }
+
+  /** @param {Opened | null} opened */
+  #nameOf(opened) {
+    const shown = this.look("inbox", this.inbox?.rows);
+    const row = shown?.pinned ?? null;
+    opened?.take(row);
+    const contact = this.look("contact", opened?.customer?.contact)?.rows[0];
+    return contact?.name || contact?.profile_name || (row ? row.customer_name || text("inbox.unnamed") : "…");
+  }
+
+  /** Sits down at the desk of an account. @param {Account} account */
+  #sit(account) {
+    const { supabase, live } = this;
+    if (!supabase || !live) return;
+    this.#close();
+    this.inbox?.close();
+    this.desk?.close();
+    this.desk = new Desk(supabase, live, account, this.members.filter(({ account_id }) => account_id === account.id), this.userId);
+    this.inbox = new Inbox(this.desk);
+  }
+
+  /** @param {Event} event */
+  #change(event) {
+    const id = /** @type {HTMLSelectElement} */ (event.target).value;
+    localStorage.setItem(CHOSEN, id);
+    const account = this.accounts.find((one) => one.id === id);
+    if (location.hash.length > 1 && !this.section) history.replaceState(null, "", location.pathname);
+    if (account) this.#sit(account);
+  }
+
+  /** @param {Account} account as it was changed */
+  #rename(account) {
+    this.accounts = this.accounts.map((one) => (one.id === account.id ? account : one));
+    if (this.desk) this.desk.account = account;
     this.requestUpdate();
   }
 
-  /**
-   * @param {Opened} opened
-   * @param {object} fields
-   */
-  async #addJob(opened, fields) {
-    const { error } = await /** @type {any} */ (this.supabase)
-      .from("jobs")
-      .insert({ ...fields, customer_id: opened.row?.customer_id, account_id: opened.row?.account_id });
-    if (error) throw new Error(error.message);
+  #toggle() {
+    this.showsContact = !this.showsContact;
+  }
+
+  #close() {
+    this.opened?.close();
+    this.opened = null;
+    this.inbox?.rows.pin(null);
+    this.showsContact = false;
+  }
+
+  #follow() {
+    const hash = location.hash.slice(1);
+    const [, name = "", path = ""] = /^\/(\w+)\/?(.*)$/.exec(hash) ?? [];
+    this.section = Object.hasOwn(SECTIONS, name) ? /** @type {Section} */ (name) : "";
+    this.path = path;
+    if (this.section) void this.#load(this.section);
+    const id = CONVERSATION.test(hash) ? hash : "";
+    if (id === (this.opened?.id ?? "")) return;
+    if (!this.section) this.#last = id;
+    this.#close();
+    const { desk, inbox } = this;
+    if (!id || !desk || !inbox) return;
+    this.loadFailure = "";
+    void openingLoaded().catch((error) => (this.loadFailure = reasonOf(error)));
+    this.opened = new Opened(desk, id, () => this.requestUpdate());
+    inbox.rows.pin(id);
+    void this.#check(id);
+  }
+
+  /** Leaves an address of a conversation that is not the user's to see. @param {string} id */
+  async #check(id) {
+    const { desk } = this;
+    const found = await desk?.ask(desk.from("conversations").select("id").eq("id", id)).catch(() => null);
+    if (found && !found.length && this.opened?.id === id) location.hash = "";
+  }
+
+  /** @param {Section} section */
+  async #load(section) {
+    this.loadFailure = "";
+    if (this.loaded.has(section)) return;
+    try {
+      await SECTIONS[section].load();
+      this.loaded = new Set([...this.loaded, section]);
+    } catch (error) {
+      this.loadFailure = reasonOf(error);
+    }
   }
 }
 
-/** @type {Map<string, { conversationId: string }>} */
-const chats = new Map();
-
-/**
- * The same object for the same chat, since elements compare by identity.
- *
- * @param {string} conversationId
- */
-function chatOf(conversationId) {
-  const chat = chats.get(conversationId) ?? { conversationId };
-  chats.set(conversationId, chat);
-  return chat;
+/** What shows a conversation, which the list alone does not need; the browser keeps it. */
+function openingLoaded() {
+  return Promise.all([import("./conversation_pane.js"), import("./customer_face.js")]);
 }
 
 customElements.define("dashboard-page", DashboardPage);

@@ -1,105 +1,98 @@
-/** @import { SupabaseClient } from "@supabase/supabase-js" */
-/** @import { Live } from "@rapport/live" */
-/** @import { InboxRow } from "@rapport/live/elements/inbox_list.js" */
+import { followInbox } from "@rapport/live/desk";
+import { followAnswer } from "./follow.js";
+
+/** @import { InboxBooking } from "@rapport/live/elements/inbox_list.js" */
+/** @import { Desk } from "./desk.js" */
 
 /**
- * @typedef {object} InboxSnapshot
- * @property {readonly InboxRow[]} rows the latest first
- * @property {boolean} isLoaded
- * @property {boolean} hasMore
- * @property {{ message: string } | null} error
+ * What the user has chosen to see.
+ *
+ * @typedef {object} Choice
+ * @property {"all" | "mine" | "free"} whose
+ * @property {"" | "open" | "pending" | "closed"} status
+ * @property {string} labelId
+ * @property {boolean} isSnoozed whether those that wait are shown, instead of the others
+ * @property {string} query a name, digits of a number, an email, a tag
  */
 
-const PAGE = 50;
-// ms: what comes together is read together
-const GATHER = 60;
+/** @type {Choice} */
+export const EVERYTHING = { whose: "all", status: "", labelId: "", isSnoozed: false, query: "" };
 
-/** The latest conversations, read again when something of theirs has changed. */
+/** The conversations of the desk, as far as they are shown, and what their bookings are about. */
 export class Inbox {
-  /** @type {InboxSnapshot} */
-  #snapshot = { rows: [], isLoaded: false, hasMore: false, error: null };
-  /** @type {Set<() => void>} */
-  #listeners = new Set();
-  #status = "";
-  #name = "";
-  #count = PAGE;
-  #reading = 0;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #soon;
-  #supabase;
+  /** The latest answers, by conversation. @type {{ of: unknown, bookings: ReadonlyMap<string, InboxBooking> }} */
+  #bookings = { of: null, bookings: new Map() };
+  /** Chats of bookings that were asked for. @type {ReadonlySet<string>} */
+  #asked = new Set();
+  #desk;
   #end;
 
+  /** @param {Desk} desk */
+  constructor(desk) {
+    this.#desk = desk;
+    this.choice = EVERYTHING;
+    this.rows = followInbox(desk.live, { accountId: desk.account.id, filter: this.#filter });
+    this.answers = followAnswer(desk.live, ["jobs"], () => this.#readBookings());
+    this.#end = this.rows.subscribe(() => this.#ask());
+  }
+
   /**
-   * @param {SupabaseClient} supabase
-   * @param {Live} live
+   * Shows others from now on.
+   *
+   * @param {Partial<Choice>} choice
    */
-  constructor(supabase, live) {
-    this.#supabase = supabase;
-    this.#end = live.onCheckpoint(() => this.hurry());
-    void this.#read();
+  choose(choice) {
+    this.choice = { ...this.choice, ...choice };
+    this.rows.setFilter(this.#filter);
   }
 
-  getSnapshot() {
-    return this.#snapshot;
-  }
-
-  /** @param {() => void} listener */
-  subscribe(listener) {
-    this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
+  /** What the bookings are about, by the conversations of their chats. */
+  get bookings() {
+    const { rows } = this.answers.getSnapshot();
+    if (this.#bookings.of !== rows) this.#bookings = { of: rows, bookings: new Map(rows.map((row) => [row.id, row])) };
+    return this.#bookings.bookings;
   }
 
   close() {
-    clearTimeout(this.#soon);
     this.#end();
-    this.#listeners.clear();
+    this.rows.close();
+    this.answers.close();
   }
 
-  /**
-   * Shows those of a status, and of customers whose names have the text.
-   *
-   * @param {{ status: string, name: string }} filter
-   */
-  filter({ status, name }) {
-    this.#status = status;
-    this.#name = name.trim();
-    this.#count = PAGE;
-    this.hurry();
-  }
-
-  more() {
-    this.#count += PAGE;
-    this.hurry();
-  }
-
-  /** Reads again, soon. */
-  hurry() {
-    this.#soon ??= setTimeout(() => {
-      this.#soon = undefined;
-      void this.#read();
-    }, GATHER);
-  }
-
-  async #read() {
-    const turn = ++this.#reading;
-    let asked = this.#supabase
-      .from("inbox")
-      .select("id,account_id,customer_id,channel,status,customer_name,last_message,last_message_at,last_message_type,last_sender_type,last_message_status,unread_count,created_at")
-      .order("last_message_at", { ascending: false, nullsFirst: false })
-      .order("id")
-      .limit(this.#count + 1);
-    if (this.#status) asked = asked.eq("status", this.#status);
-    if (this.#name) asked = asked.ilike("customer_name", `%${this.#name.replace(/[\\%_]/g, "\\$&")}%`);
-    const { data, error } = await asked;
-    // an answer to an older question
-    if (turn !== this.#reading) return;
-    const rows = data ?? this.#snapshot.rows;
-    this.#snapshot = {
-      rows: /** @type {readonly InboxRow[]} */ (rows.slice(0, this.#count)),
-      isLoaded: !error || this.#snapshot.isLoaded,
-      hasMore: data ? data.length > this.#count : this.#snapshot.hasMore,
-      error,
+  get #filter() {
+    const { whose, status, labelId, isSnoozed, query } = this.choice;
+    const wanted = query.trim().slice(0, 200) || null;
+    return {
+      status: status || null,
+      assigneeId: whose === "mine" ? this.#desk.userId : null,
+      isFree: whose === "free" || null,
+      labelId: labelId || null,
+      // who looks for somebody means all conversations
+      isSnoozed: wanted && !isSnoozed ? null : isSnoozed,
+      query: wanted,
     };
-    for (const listener of [...this.#listeners]) listener();
+  }
+
+  /** The chats of bookings that are shown. */
+  get #chats() {
+    const { rows, pinned } = this.rows.getSnapshot();
+    return [...rows, ...(pinned ? [pinned] : [])].filter(({ channel }) => channel === "booking").map(({ id }) => id);
+  }
+
+  #ask() {
+    if (this.#chats.some((id) => !this.#asked.has(id))) this.answers.refresh();
+  }
+
+  /** @returns {Promise<(InboxBooking & { id: string })[]>} */
+  async #readBookings() {
+    const ids = [...new Set(this.#chats)];
+    this.#asked = new Set(ids);
+    const { server } = this.#desk.live.hub;
+    const threads = await server.rows("conversations", ids);
+    const jobs = await server.rows("jobs", threads.map(({ booking_id }) => String(booking_id)));
+    return threads.flatMap((thread) => {
+      const job = jobs.find(({ id }) => id === thread.booking_id);
+      return job ? [{ id: String(thread.id), service: String(job.service_type), startsAt: String(job.starts_at) }] : [];
+    });
   }
 }

@@ -1,11 +1,11 @@
 import { html, nothing } from "lit";
-import "@rapport/live/elements/index.js";
+import "@rapport/live/elements/conversation_view.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
-import { avatar, reasonOf, trouble } from "@rapport/live/elements/parts.js";
+import { avatar, reasonOf, ticks, trouble } from "@rapport/live/elements/parts.js";
 import { language, text } from "@rapport/live/elements/texts.js";
-import { languageChoice } from "../common/app_page.js";
 import { readConfig } from "../common/config.js";
+import { languageChoice } from "../common/language_choice.js";
 import { PhoneChat } from "./phone_chat.js";
 
 /** @import { Phone } from "../common/config.js" */
@@ -51,6 +51,11 @@ export class PhonePage extends PageElement {
           </select></label
         >
         <p class="muted">${text("phone.local")}</p>
+        <dl class="phone-ticks">
+          <div><dt>${ticks("delivered")}</dt><dd class="muted">${text("phone.delivered")}</dd></div>
+          <div><dt>${ticks("read")}</dt><dd class="muted">${text("phone.read")}</dd></div>
+        </dl>
+        <p class="muted">${text("phone.reads")}</p>
         ${languageChoice()}
       </div>
       <section class="phone" aria-label=${text("phone.to", { name, business })}>

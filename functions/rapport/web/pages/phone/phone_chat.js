@@ -1,36 +1,39 @@
 import { reasonOf } from "@rapport/live/elements/parts.js";
+import { randomId } from "../../live/random_id.js";
 
 /** @import { Message } from "@rapport/live" */
 /** @import { PendingMessage } from "../../live/outbox.js" */
 /** @import { Phone } from "../common/config.js" */
 
 /**
- * A message that the customer has written here.
+ * A message that was written here and has not been brought yet.
  *
- * @typedef {object} Written
- * @property {string} ref
+ * @typedef {object} Waiting
+ * @property {string} id
  * @property {string} message
  * @property {number} at
- * @property {string | null} id WhatsApp's, once it has been brought
  * @property {string | null} refusal
  */
 
 const PAUSE = 1000;
-const KEPT = 200;
+const SHOWN = 500;
 
 /**
- * What a customer's phone shows: what was written here, and what the business has sent. It looks
- * like a subscription and like an outbox, so that a conversation is shown as on the other pages.
+ * What a customer's phone shows: both halves as the stand-in keeps them, whichever browser wrote
+ * them. It looks like a subscription and like an outbox, so that a conversation is shown as on the
+ * other pages.
  */
 export class PhoneChat {
   /** @type {Set<() => void>} */
   #listeners = new Set();
-  /** @type {any[]} */
+  /** What the business has sent. @type {any[]} */
   #received = [];
+  /** What the customer has written. @type {any[]} */
+  #written = [];
   /** @type {Set<string>} */
   #read = new Set();
-  /** @type {Written[]} */
-  #written;
+  /** @type {Waiting[]} */
+  #waiting;
   /** @type {{ rows: readonly Message[], pending: readonly PendingMessage[], state: any, error: any } | null} */
   #snapshot = null;
   #isAway = false;
@@ -43,7 +46,7 @@ export class PhoneChat {
   /** @param {Phone} phone */
   constructor(phone) {
     this.#phone = phone;
-    this.#written = JSON.parse(localStorage.getItem(this.#place) ?? "[]");
+    this.#waiting = JSON.parse(localStorage.getItem(this.#place) ?? "[]");
     void this.#look();
   }
 
@@ -55,7 +58,7 @@ export class PhoneChat {
   getSnapshot() {
     this.#snapshot ??= /** @type {any} */ ({
       rows: this.#rows(),
-      pending: this.#written.filter(({ id }) => !id).map((one) => pendingOf(one)),
+      pending: this.#waiting.map((one) => pendingOf(one)),
       state: this.#isLoaded ? "connected" : "connecting",
       isConnected: !this.#isAway,
       error: null,
@@ -82,55 +85,59 @@ export class PhoneChat {
    * @param {{ message: string }} written
    */
   async send({ message }) {
-    /** @type {Written} */
-    const one = { ref: crypto.randomUUID(), message, at: Date.now(), id: null, refusal: null };
-    this.#keep([...this.#written, one]);
+    /** @type {Waiting} */
+    const one = { id: `wamid.${randomId()}`, message, at: Date.now(), refusal: null };
+    this.#keep([...this.#waiting, one]);
     try {
+      const { phone_number_id, number, name } = this.#phone;
       const answer = await fetch("messages", {
         method: "POST",
         headers: { "content-type": "application/json" },
-        body: JSON.stringify({ phone_number_id: this.#phone.phone_number_id, from: this.#phone.number, name: this.#phone.name, text: message }),
+        body: JSON.stringify({ phone_number_id, from: number, name, text: message, id: one.id }),
       });
       const said = await answer.json();
-      if (!answer.ok || said.status !== 200) throw new Error(said.error?.message ?? said.error ?? said.answer ?? String(answer.status));
-      one.id = said.webhook.entry[0].changes[0].value.messages[0].id;
+      if (!answer.ok) throw new Error(said.error?.message ?? said.error ?? String(answer.status));
     } catch (error) {
       one.refusal = reasonOf(error);
     }
-    this.#keep([...this.#written]);
+    // what the stand-in has it brings, although it could not at once
     await this.#look();
+    this.#keep([...this.#waiting]);
   }
 
   /**
    * Forgets what could not be brought.
    *
-   * @param {string} ref
+   * @param {string} id
    */
-  async dismiss(ref) {
-    this.#keep(this.#written.filter((one) => one.ref !== ref));
+  async dismiss(id) {
+    this.#keep(this.#waiting.filter((one) => one.id !== id));
   }
 
   get #place() {
     return `rapport-phone ${this.#phone.phone_number_id} ${this.#phone.number}`;
   }
 
-  /** @param {Written[]} written */
-  #keep(written) {
-    this.#written = written.slice(-KEPT);
-    localStorage.setItem(this.#place, JSON.stringify(this.#written));
+  /** @param {Waiting[]} waiting */
+  #keep(waiting) {
+    this.#waiting = waiting;
+    localStorage.setItem(this.#place, JSON.stringify(waiting));
     this.#tell();
   }
 
   async #look() {
     clearTimeout(this.#next);
     try {
-      const query = new URLSearchParams({ phone_number_id: this.#phone.phone_number_id, to: this.#phone.number });
+      const query = new URLSearchParams({ phone_number_id: this.#phone.phone_number_id, to: this.#phone.number, limit: String(SHOWN) });
       const answer = await fetch(`messages?${query}`);
       if (!answer.ok) throw new Error(String(answer.status));
-      const { messages, reads } = await answer.json();
+      const { messages, written, reads } = await answer.json();
       this.#received = messages;
+      this.#written = written;
       this.#read = new Set(reads.map((/** @type {any} */ read) => read.message_id));
       this.#isAway = false;
+      const brought = new Set(written.map((/** @type {any} */ one) => one.id));
+      if (this.#waiting.some(({ id }) => brought.has(id))) this.#keep(this.#waiting.filter(({ id }) => !brought.has(id)));
     } catch {
       this.#isAway = true;
     }
@@ -141,24 +148,20 @@ export class PhoneChat {
 
   /** @returns {readonly Message[]} */
   #rows() {
-    const mine = this.#written
-      .filter(({ id }) => id)
-      .map(({ id, ref, message, at }) => ({ id, client_ref: ref, sender_type: "client", message, type: "text", at, status: this.#read.has(String(id)) ? "read" : "delivered" }));
-    const theirs = this.#received.map((one) => ({
-      id: one.id,
-      client_ref: null,
-      sender_type: "operator",
-      message: one.text_shown,
-      type: one.type,
-      at: Date.parse(one.at),
-      status: one.statuses.at(-1) ?? "sent",
-      reply_to: one.reply_to,
-    }));
-    return /** @type {any} */ (
-      [...mine, ...theirs]
-        .sort((a, b) => a.at - b.at)
-        .map((one, index) => ({ ...one, seq: index + 1, conversation_id: "phone", created_at: new Date(one.at).toISOString(), reactions: {} }))
-    );
+    const mine = this.#written.map((one) => rowOf(one, !one.echo, this.#read.has(one.id) ? "read" : "delivered"));
+    const theirs = this.#received.map((one) => rowOf(one, false, one.statuses.at(-1) ?? "sent"));
+    const all = [...mine, ...theirs].sort((a, b) => a.at - b.at);
+    /** @type {Map<string, any>} */
+    const rows = new Map();
+    for (const one of all) {
+      // what changes another message is none itself
+      const about = rows.get(one.content?.message_id ?? one.content?.original_message_id);
+      if (one.type === "reaction") about && (about.reactions = { ...about.reactions, [one.sender_type]: one.content.emoji });
+      else if (one.type === "edit") about && Object.assign(about, { message: one.content.message.text.body, edited_at: one.created_at });
+      else if (one.type === "revoke") about && (about.revoked_at = one.created_at);
+      else rows.set(one.id, one);
+    }
+    return /** @type {any} */ ([...rows.values()].map((one, index) => ({ ...one, seq: index + 1 })));
   }
 
   #tell() {
@@ -170,9 +173,35 @@ export class PhoneChat {
 }
 
 /**
- * @param {Written} one
+ * A message as pages show it.
+ *
+ * @param {any} one
+ * @param {boolean} isMine
+ * @param {string} status
+ */
+function rowOf(one, isMine, status) {
+  const at = Date.parse(one.at);
+  return {
+    id: one.id,
+    // a bubble stays the same when it is no longer on its way
+    client_ref: isMine ? one.id : null,
+    conversation_id: "phone",
+    sender_type: isMine ? "client" : "operator",
+    message: one.text_shown,
+    type: one.type,
+    content: one[one.type],
+    at,
+    created_at: new Date(at).toISOString(),
+    status,
+    reply_to: one.reply_to,
+    reactions: {},
+  };
+}
+
+/**
+ * @param {Waiting} one
  * @returns {PendingMessage}
  */
-function pendingOf({ ref, message, at, refusal }) {
-  return /** @type {any} */ ({ clientRef: ref, message, writtenAt: at, refusal, customerId: "phone", state: refusal ? "refused" : "pending" });
+function pendingOf({ id, message, at, refusal }) {
+  return /** @type {any} */ ({ clientRef: id, message, writtenAt: at, refusal, customerId: "phone", state: refusal ? "refused" : "pending" });
 }

@@ -1,0 +1,120 @@
+import { html, nothing } from "lit";
+import { icons } from "./icons.js";
+import { PageElement } from "./live_element.js";
+import { text } from "./texts.js";
+
+/** @import { SupabaseClient } from "@supabase/supabase-js" */
+/** @import { Live } from "../live/index.js" */
+
+const STEPS = /** @type {const} */ (["number", "message", "contact", "invitation"]);
+/** @typedef {typeof STEPS[number]} Step */
+
+// ms: a number comes without a broadcast, and changes come in bursts
+const LOOKS = 15_000;
+const GATHER = 300;
+
+/**
+ * What an owner does next, from a WhatsApp number to the first customer in the portal; what is done
+ * is ticked as it happens. Once all is done it shows nothing, and rises `onboarding-done`.
+ *
+ *     <onboarding-steps .supabase=${supabase} .live=${live} account=${accountId}></onboarding-steps>
+ */
+export class OnboardingSteps extends PageElement {
+  /** @override */
+  static properties = {
+    supabase: { attribute: false },
+    live: { attribute: false },
+    account: {},
+    done: { state: true },
+  };
+
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #next;
+  #end = () => {};
+
+  constructor() {
+    super();
+    /** @type {SupabaseClient | null} */
+    this.supabase = null;
+    /** @type {Live | null} */
+    this.live = null;
+    this.account = "";
+    /** @type {ReadonlySet<Step> | null} */
+    this.done = null;
+  }
+
+  /** @override */
+  connectedCallback() {
+    super.connectedCallback();
+    this.#soon(0);
+  }
+
+  /**
+   * @override
+   * @param {Map<string, unknown>} changed
+   */
+  willUpdate(changed) {
+    if (changed.has("live")) {
+      this.#end();
+      this.#end = this.live?.onCheckpoint(() => this.#soon(GATHER)) ?? (() => {});
+    }
+    if (changed.has("account")) this.#soon(0);
+  }
+
+  /** @override */
+  disconnectedCallback() {
+    super.disconnectedCallback();
+    clearTimeout(this.#next);
+    this.#end();
+  }
+
+  /** @override */
+  render() {
+    const { done } = this;
+    if (!done || done.size === STEPS.length) return nothing;
+    const next = STEPS.find((step) => !done.has(step));
+    return html`<section class="steps" aria-labelledby="steps-title">
+      <h2 id="steps-title">${text("steps.title")}</h2>
+      <p class="muted" role="status">${text("steps.count", { n: done.size, of: STEPS.length })}</p>
+      <ol>
+        ${STEPS.map(
+          (step) => html`<li class="step ${done.has(step) ? "step-done" : ""}" aria-current=${step === next ? "step" : "false"}>
+            <span class="step-mark">${done.has(step) ? icons.sent : nothing}</span>
+            <div>
+              <p class="step-title">${text(`steps.${step}`)}${done.has(step) ? html`<span class="hidden">: ${text("steps.done")}</span>` : nothing}</p>
+              ${step === next ? html`<p class="muted">${text(`steps.${step}.how`)}</p>` : nothing}
+            </div>
+          </li>`,
+        )}
+      </ol>
+    </section>`;
+  }
+
+  /** @param {number} wait ms */
+  #soon(wait) {
+    clearTimeout(this.#next);
+    this.#next = setTimeout(() => this.#look(), wait);
+  }
+
+  async #look() {
+    const { supabase, account } = this;
+    if (!supabase || !account || !this.isConnected) return;
+    /** @param {string} table @param {(asked: any) => any} [which] */
+    const has = async (table, which = (asked) => asked) => {
+      const { data } = await which(supabase.from(table).select("account_id").eq("account_id", account)).limit(1);
+      return !!data?.length;
+    };
+    const found = await Promise.all([
+      has("whatsapp_channels"),
+      has("messages", (asked) => asked.eq("sender_type", "operator").in("status", ["sent", "delivered", "read"])),
+      has("contacts"),
+      has("customers", (asked) => asked.not("portal_user_id", "is", null)).then((isThere) => isThere || has("portal_invitations")),
+    ]);
+    const before = this.done;
+    this.done = new Set(STEPS.filter((_, index) => found[index]));
+    if (this.done.size < STEPS.length) this.#soon(LOOKS);
+    else if (before?.size !== STEPS.length) this.tell("onboarding-done");
+  }
+}
+
+customElements.define("onboarding-steps", OnboardingSteps);

@@ -1,0 +1,113 @@
+import { html, nothing } from "lit";
+import { PageElement } from "./live_element.js";
+import { reasonOf, skeleton, trouble } from "./parts.js";
+import { text } from "./texts.js";
+
+/** @import { Profile, ProfileSubscription } from "../live/index.js" */
+
+const FIELDS = /** @type {const} */ ([
+  ["name", "text", "name"],
+  ["phone", "tel", "tel"],
+  ["email", "email", "email"],
+]);
+
+/**
+ * What a customer may change of itself: name, phone, email, and whether to be reminded.
+ *
+ *     <profile-form .source=${live.profile(customerId)}></profile-form>
+ */
+export class ProfileForm extends PageElement {
+  /** @override */
+  static properties = {
+    source: { attribute: false },
+    isBusy: { state: true },
+    isSaved: { state: true },
+    refusal: { state: true },
+    refused: { state: true },
+  };
+
+  constructor() {
+    super();
+    /** @type {ProfileSubscription | null} */
+    this.source = null;
+    this.isBusy = false;
+    this.isSaved = false;
+    this.refusal = "";
+    /** The field that is wrong. */
+    this.refused = "";
+  }
+
+  /** @override */
+  render() {
+    const shown = this.look("source", this.source);
+    if (!shown) return nothing;
+    const profile = /** @type {Profile | null} */ (shown.profile);
+    if (shown.error && !profile) return trouble(text("profile.failed"), shown.error);
+    if (!profile) return skeleton(2);
+    return html`<form class="profile" @submit=${this.#save} @input=${() => (this.isSaved = false)}>
+      ${FIELDS.map(
+        ([name, type, autocomplete]) =>
+          html`<label class="field"
+            ><span>${text(`profile.${name}`)}</span
+            ><input
+              name=${name}
+              type=${type}
+              autocomplete=${autocomplete}
+              maxlength="200"
+              ?required=${name === "name"}
+              aria-invalid=${this.refused === name ? "true" : "false"}
+              aria-describedby=${this.refused === name ? "profile-refusal" : nothing}
+              .value=${profile[name] ?? ""}
+          /></label>`,
+      )}
+      <label class="check"
+        ><input name="reminders" type="checkbox" .checked=${wantsReminders(profile)} /><span>${text("profile.reminders")}</span></label
+      >
+      ${this.refusal ? html`<p id="profile-refusal" class="refusal" role="alert">${this.refusal}</p>` : nothing}
+      <div class="actions">
+        <button type="submit" class="button button-main" ?disabled=${this.isBusy}>${text("profile.save")}</button>
+        <p class="saved" role="status">${this.isSaved ? text("profile.saved") : ""}</p>
+      </div>
+    </form>`;
+  }
+
+  /** @param {SubmitEvent} event */
+  async #save(event) {
+    event.preventDefault();
+    const profile = this.source?.getSnapshot().profile;
+    if (!profile) return;
+    const given = new FormData(/** @type {HTMLFormElement} */ (event.target));
+    /** @type {Record<string, any>} */
+    const changed = {};
+    for (const [name] of FIELDS) {
+      const value = String(given.get(name) ?? "").trim() || null;
+      if (value !== (profile[name] ?? null)) changed[name] = value;
+    }
+    const wants = given.has("reminders");
+    if (wants !== wantsReminders(profile)) changed.preferences = { ...preferencesOf(profile), wants_reminders: wants };
+    this.refusal = this.refused = "";
+    this.isBusy = true;
+    try {
+      if (Object.keys(changed).length) await this.source?.edit(changed);
+      this.isSaved = true;
+    } catch (error) {
+      this.refusal = reasonOf(error);
+      this.refused = /** @type {any} */ (error).field ?? "";
+      await this.updateComplete;
+      /** @type {HTMLElement | null} */ (this.querySelector(`[name="${CSS.escape(this.refused)}"]`))?.focus();
+    }
+    this.isBusy = false;
+  }
+}
+
+/** @param {Profile} profile */
+function preferencesOf(profile) {
+  return /** @type {Record<string, unknown>} */ (profile.preferences ?? {});
+}
+
+/** @param {Profile} profile */
+function wantsReminders(profile) {
+  return preferencesOf(profile).wants_reminders !== false;
+}
+
+customElements.define("profile-form", ProfileForm);

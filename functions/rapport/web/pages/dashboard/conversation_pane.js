@@ -1,0 +1,624 @@
+import { html, nothing } from "lit";
+import { Conflict } from "@rapport/live";
+import { markUnread } from "@rapport/live/desk";
+import { ConversationView } from "@rapport/live/elements/conversation_view.js";
+import { deskIcons } from "@rapport/live/elements/desk_icons.js";
+import "@rapport/live/elements/drop_down.js";
+import { appointmentTime, fieldOf, weekdayOf } from "@rapport/live/elements/format.js";
+import { icons } from "@rapport/live/elements/icons.js";
+import { PageElement } from "@rapport/live/elements/live_element.js";
+import { avatar, pill, reasonOf } from "@rapport/live/elements/parts.js";
+import { text, word } from "@rapport/live/elements/texts.js";
+import { asidesOf } from "./asides.js";
+import { laterToday, nextWeek, tomorrow } from "./times.js";
+
+/** @import { Outbox } from "@rapport/live" */
+/** @import { DropDown } from "@rapport/live/elements/drop_down.js" */
+/** @import { InboxRow } from "@rapport/live/elements/inbox_list.js" */
+/** @import { NoteComposer } from "@rapport/live/elements/note_composer.js" */
+/** @import { Aside, Note } from "./asides.js" */
+/** @import { Desk } from "./desk.js" */
+/** @import { Inbox } from "./inbox.js" */
+/** @import { Opened } from "./opened.js" */
+
+/**
+ * A row of `scheduled_messages`.
+ *
+ * @typedef {object} Scheduled
+ * @property {string} id
+ * @property {string} author_id
+ * @property {string} author_name
+ * @property {string} message
+ * @property {string} wanted_at
+ * @property {string} send_at
+ * @property {"waiting" | "sent" | "cancelled" | "failed"} status
+ * @property {string | null} error_message
+ * @property {string} updated_at
+ */
+
+const STATUSES = /** @type {const} */ (["open", "pending", "closed"]);
+// ms: so long a message that could not be sent at its time is shown
+const FAILED_LASTS = 86_400_000;
+const COLOURS = ["#1f77b4", "#2ca02c", "#d9822b", "#c23030", "#7157d9", "#0a6b6b"];
+
+/** The conversation that is open: who has it, what is done with it, its messages and notes. */
+export class ConversationPane extends PageElement {
+  /** @override */
+  static properties = {
+    desk: { attribute: false },
+    inbox: { attribute: false },
+    opened: { attribute: false },
+    outbox: { attribute: false },
+    files: { attribute: false },
+    name: {},
+    showsContact: { attribute: false },
+    mode: { state: true },
+    refusal: { state: true },
+    notice: { state: true },
+    suggestions: { state: true },
+    noteRefusal: { state: true },
+    isNoting: { state: true },
+    editingNote: { state: true },
+    editingLater: { state: true },
+    isLabelling: { state: true },
+  };
+
+  /** The asides of the notes as they were last told. @type {{ of: unknown, editing: string, asides: Aside[] } | null} */
+  #asides = null;
+  /** What shows the text that is begun. */
+  #view = () => /** @type {any} */ (this.querySelector("conversation-view"));
+
+  constructor() {
+    super();
+    /** @type {Desk | null} */
+    this.desk = null;
+    /** @type {Inbox | null} */
+    this.inbox = null;
+    /** @type {Opened | null} */
+    this.opened = null;
+    /** @type {Outbox | null} */
+    this.outbox = null;
+    /** Reads and takes files of messages. @type {unknown} */
+    this.files = null;
+    this.name = "";
+    this.showsContact = false;
+    /** @type {"reply" | "note"} */
+    this.mode = "reply";
+    this.refusal = "";
+    this.notice = "";
+    /** @type {{ id: string, title: string, detail: string }[] | null} */
+    this.suggestions = null;
+    this.noteRefusal = "";
+    this.isNoting = false;
+    this.editingNote = "";
+    this.editingLater = "";
+    this.isLabelling = false;
+  }
+
+  /**
+   * @override
+   * @param {Map<string, unknown>} changed
+   */
+  willUpdate(changed) {
+    if (!changed.has("opened")) return;
+    this.mode = "reply";
+    this.refusal = this.notice = this.noteRefusal = this.editingNote = this.editingLater = "";
+    this.suggestions = null;
+    this.isLabelling = false;
+  }
+
+  /** @override */
+  render() {
+    const { desk, opened } = this;
+    if (!desk || !opened) return nothing;
+    const shown = this.look("inbox", this.inbox?.rows);
+    this.look("bookings", this.inbox?.answers);
+    const typing = this.look("typing", opened.customerTypes);
+    const row = shown?.pinned ?? null;
+    const booking = this.inbox?.bookings.get(opened.id);
+    const { window: free } = opened;
+    const closed = free && !free.open ? text("chat.window.closed") : "";
+    const hint = free?.open && free.closes_at ? text("chat.window.until", { time: weekdayOf(free.closes_at) }) : "";
+    return html`<header class="pane-head chat-head">
+        <a class="button-icon chat-back" href="#" aria-label=${text("chat.back")}>${icons.back}</a>
+        ${avatar(this.name, row?.customer_id ?? opened.id)}
+        <div class="chat-who">
+          <h2 title=${this.name}><bdi>${this.name}</bdi></h2>
+          <p class="muted">${row ? word("channel", row.channel) : ""}${booking ? html` · <bdi>${booking.service}</bdi>, ${appointmentTime(booking.startsAt)}` : nothing}</p>
+        </div>
+        ${this.#others(desk, opened)}
+        <div class="chat-tools">${row ? this.#tools(desk, row) : nothing}</div>
+        <button type="button" class="button-icon chat-contact" aria-label=${text("chat.contact")} aria-expanded=${this.showsContact ? "true" : "false"}
+          @click=${() => this.tell("contact-toggle")}>${icons.person}</button>
+      </header>
+      ${row ? this.#state(desk, row) : nothing}
+      ${this.refusal ? this.#told(this.refusal, true) : nothing} ${this.notice ? this.#told(this.notice, false) : nothing}
+      <conversation-view
+        .source=${opened.messages}
+        .outbox=${this.outbox}
+        .chat=${opened.chat}
+        side="operator"
+        .label=${this.name}
+        .channel=${row?.channel ?? ""}
+        .files=${this.files}
+        .readTemplates=${row?.channel === "whatsapp" ? opened.readTemplates : null}
+        .isTyping=${typing?.isTyping ?? false}
+        .hint=${hint}
+        .closed=${closed}
+        .asides=${this.#asidesOf(desk, opened)}
+        .top=${this.#top(desk, opened)}
+        .instead=${this.mode === "note" ? this.#noteComposer(desk) : null}
+        .tools=${this.#later(desk, opened)}
+        .suggestions=${this.suggestions}
+        @composer-slash=${(/** @type {CustomEvent<{ beginning: string | null }>} */ event) => this.#suggest(desk, event.detail.beginning)}
+        @composer-choice=${(/** @type {CustomEvent<string>} */ event) => this.#fill(desk, opened, event.detail)}
+        @message-typed=${() => opened.staffTypes.say()}
+        @messages-seen=${(/** @type {CustomEvent<{ conversationId: string, seq: number }>} */ event) => opened.marks.note(event.detail)}
+      ></conversation-view>`;
+  }
+
+  /** Whether the view shows notes among the messages. */
+  static get holdsAsides() {
+    return "asides" in ConversationView.properties;
+  }
+
+  /**
+   * Who else looks at the conversation, and who of them writes.
+   *
+   * @param {Desk} desk
+   * @param {Opened} opened
+   */
+  #others(desk, opened) {
+    const online = this.look("presence", opened.presence)?.onlineUsers ?? {};
+    const others = desk.othersIn(online);
+    const isTyping = this.look("staffTyping", opened.staffTypes)?.isTyping;
+    if (!others.length) return nothing;
+    const names = others.map(({ display_name }) => display_name).join(", ");
+    const words = isTyping ? text("desk.others.write", { names }) : text("desk.others", { names });
+    return html`<p class="chat-others ${isTyping ? "chat-others-write" : ""}" role="status" title=${words}>
+      ${others.slice(0, 3).map((one) => avatar(one.display_name, one.user_id))}<span class="hidden">${words}</span>
+    </p>`;
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {InboxRow} row
+   */
+  #tools(desk, row) {
+    if (!desk.isWriter) return nothing;
+    const who = row.assignee_id ? (row.assignee_id === desk.userId ? text("desk.you") : (row.assignee_name ?? "").split(" ")[0]) : "";
+    return html`${row.assignee_id
+        ? nothing
+        : html`<button type="button" class="button" @click=${() => this.#take(desk, row)}>${text("desk.take")}</button>`}
+      <drop-down
+        class="chat-assignee"
+        .label=${row.assignee_id ? (row.assignee_id === desk.userId ? text("desk.you.answer") : text("inbox.assignee", { name: row.assignee_name ?? "" })) : text("desk.hand-over")}
+        .hasWords=${!!row.assignee_id}
+        .face=${row.assignee_id ? html`${avatar(row.assignee_name ?? "", row.assignee_id)}<span class="chat-assignee-name"><bdi>${who}</bdi></span>` : deskIcons.handOver}
+        button-class=${row.assignee_id ? "button" : "button-icon"}
+        .content=${() => this.#assignees(desk, row)}
+      ></drop-down>
+      <label class="field-inline chat-status"
+        ><span class="hidden">${text("inbox.status")}</span
+        ><select @change=${(/** @type {Event} */ event) => this.#setStatus(desk, row, event)}>
+          ${STATUSES.map((status) => html`<option value=${status} ?selected=${status === row.status} .selected=${status === row.status}>${word("status", status)}</option>`)}
+        </select></label
+      >
+      <drop-down .label=${text("desk.snooze")} .face=${deskIcons.snooze} button-class="button-icon" .content=${() => this.#snoozes(desk, row)}></drop-down>
+      <drop-down .label=${text("desk.labels")} .face=${deskIcons.tag} button-class="button-icon" .content=${() => this.#labels(desk, row)}></drop-down>
+      <button type="button" class="button-icon" aria-label=${text("desk.unread")} title=${text("desk.unread")} @click=${() => this.#markUnread(desk, row)}>${deskIcons.unread}</button>`;
+  }
+
+  /**
+   * What is special about it now: until when it waits, and its labels.
+   *
+   * @param {Desk} desk
+   * @param {InboxRow} row
+   */
+  #state(desk, row) {
+    const labels = this.look("labels", desk.labels) ? desk.labelRows.filter(({ id }) => !!row.label_ids?.includes(id)) : [];
+    const isWaiting = row.snoozed_until && Date.parse(row.snoozed_until) > Date.now();
+    if (!labels.length && !isWaiting) return nothing;
+    return html`<p class="chat-state">
+      ${isWaiting
+        ? html`<span class="tag inbox-snoozed">${deskIcons.snooze}${text("inbox.snoozed", { time: weekdayOf(/** @type {string} */ (row.snoozed_until)) })}</span>
+            ${desk.isWriter ? html`<button type="button" class="link" @click=${() => this.#snooze(desk, row, null)}>${text("desk.wake")}</button>` : nothing}`
+        : nothing}
+      ${labels.map((label) => html`<span class="tag label-tag" .style=${`--label: ${label.colour}`}><span class="label-dot"></span><bdi>${label.name}</bdi></span>`)}
+    </p>`;
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {InboxRow} row
+   */
+  #assignees(desk, row) {
+    const others = desk.writers.filter(({ user_id }) => user_id !== row.assignee_id);
+    const online = this.look("desk", desk.presence)?.onlineUsers ?? {};
+    return html`<p class="drop-title">${text("desk.hand-over")}</p>
+      ${others.map(
+        (member) => html`<button type="button" class="drop-item" @click=${() => this.#handOver(desk, row, member.user_id)}>
+          ${avatar(member.display_name, member.user_id)}
+          <span><bdi>${member.display_name}</bdi>${member.user_id === desk.userId ? html` <span class="muted">(${text("desk.you")})</span>` : nothing}</span>
+          ${member.person_id in online || member.user_id === desk.userId ? pill(text("desk.present"), "good") : nothing}
+        </button>`,
+      )}
+      ${row.assignee_id
+        ? html`<button type="button" class="drop-item" @click=${() => this.#do(() => desk.call("release_conversation", { conversation_id: row.id }))}>
+            ${icons.close}<span>${text("desk.release")}</span>
+          </button>`
+        : nothing}`;
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {InboxRow} row
+   */
+  #snoozes(desk, row) {
+    const later = laterToday();
+    /** @type {[string, Date][]} */
+    const quick = [...(later ? [/** @type {[string, Date]} */ ([text("desk.later-today"), later])] : []), [text("desk.tomorrow"), tomorrow()], [text("desk.next-week"), nextWeek()]];
+    return html`<form class="drop-form" @submit=${(/** @type {SubmitEvent} */ event) => {
+      event.preventDefault();
+      this.#snooze(desk, row, new Date(valueOf(event, "at")));
+    }}>
+      <p class="drop-title">${text("desk.snooze")}</p>
+      ${quick.map(
+        ([label, at]) => html`<button type="button" class="drop-item" @click=${() => this.#snooze(desk, row, at)}>
+          <span>${label}</span><span class="muted">${weekdayOf(at.getTime())}</span>
+        </button>`,
+      )}
+      ${row.snoozed_until ? html`<button type="button" class="drop-item" @click=${() => this.#snooze(desk, row, null)}>${icons.close}<span>${text("desk.wake")}</span></button>` : nothing}
+      <label class="field"><span>${text("desk.at")}</span><input type="datetime-local" name="at" required value=${fieldOf(tomorrow().getTime())} /></label>
+      <button type="submit" class="button">${text("desk.snooze.until")}</button>
+    </form>`;
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {InboxRow} row
+   */
+  #labels(desk, row) {
+    const labels = this.look("labels", desk.labels) ? desk.labelRows : [];
+    return html`<p class="drop-title">${text("desk.labels")}</p>
+      <div class="drop-list">
+        ${labels.map(
+          (label) => html`<label class="drop-item"
+            ><input
+              type="checkbox"
+              .checked=${!!row.label_ids?.includes(label.id)}
+              @change=${(/** @type {Event} */ event) => this.#label(desk, row, label.id, /** @type {HTMLInputElement} */ (event.target).checked)}
+            /><span class="label-dot" .style=${`--label: ${label.colour}`}></span><bdi>${label.name}</bdi></label
+          >`,
+        )}
+        ${labels.length ? nothing : html`<p class="muted drop-note">${text("desk.labels.none")}</p>`}
+      </div>
+      ${this.isLabelling
+        ? html`<form class="drop-form" @submit=${(/** @type {SubmitEvent} */ event) => this.#makeLabel(desk, row, event)}>
+            <label class="field"><span>${text("desk.label.name")}</span><input name="name" required maxlength="64" autocomplete="off" /></label>
+            <fieldset class="colours"><legend>${text("desk.label.colour")}</legend>
+              ${COLOURS.map(
+                (colour, index) => html`<label class="colour" .style=${`--label: ${colour}`}
+                  ><input type="radio" name="colour" value=${colour} ?checked=${index === 0} /><span class="hidden">${text("desk.colour", { n: index + 1 })}</span></label
+                >`,
+              )}
+            </fieldset>
+            <button type="submit" class="button button-main">${text("desk.label.make")}</button>
+          </form>`
+        : html`<button type="button" class="drop-item" @click=${() => (this.isLabelling = true)}>${icons.plus}<span>${text("desk.label.new")}</span></button>`}`;
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {Opened} opened
+   */
+  #asidesOf(desk, opened) {
+    const notes = /** @type {readonly Note[]} */ (/** @type {unknown} */ (this.look("notes", opened.notes)?.rows ?? []));
+    if (this.#asides?.of !== notes || this.#asides.editing !== this.editingNote) {
+      const asides = asidesOf(notes, desk, {
+        editing: this.editingNote,
+        edit: (id) => (this.editingNote = id),
+        save: (id, note, mentions) =>
+          this.#do(async () => {
+            await desk.ask(desk.from("conversation_notes").update({ note, mentions }).eq("id", id).select("id"));
+            this.editingNote = "";
+          }),
+        remove: (note_id) => void this.#do(() => desk.call("delete_note", { note_id })),
+      });
+      this.#asides = { of: notes, editing: this.editingNote, asides };
+    }
+    return this.#asides.asides;
+  }
+
+  /** What stands above the composer: what is sent later, and whether a reply or a note is written. @param {Desk} desk @param {Opened} opened */
+  #top(desk, opened) {
+    const later = /** @type {readonly Scheduled[]} */ (/** @type {unknown} */ (this.look("scheduled", opened.scheduled)?.rows ?? []));
+    const shown = later.filter(({ status, updated_at }) => status === "waiting" || (status === "failed" && Date.parse(updated_at) > Date.now() - FAILED_LASTS));
+    return html`${shown.length ? this.#scheduled(desk, shown) : nothing}
+      ${desk.isWriter
+        ? html`<div class="composer-top segments" role="group" aria-label=${text("desk.write")}>
+            ${/** @type {const} */ (["reply", "note"]).map(
+              (mode) => html`<button type="button" class="composer-mode-${mode}" aria-pressed=${this.mode === mode ? "true" : "false"} @click=${() => this.#write(mode)}>
+                ${mode === "note" ? deskIcons.note : icons.chat}${text(`desk.mode.${mode}`)}
+              </button>`,
+            )}
+          </div>`
+        : nothing}`;
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {readonly Scheduled[]} rows
+   */
+  #scheduled(desk, rows) {
+    return html`<details class="later" ?open=${rows.some(({ status }) => status === "failed")}>
+      <summary>${icons.clock}${text("desk.later.count", { n: rows.length })}<span class="muted">${weekdayOf(rows[0].send_at)}</span></summary>
+      <ul>
+        ${rows.map(
+          (row) => html`<li class="later-row">
+            ${this.editingLater === row.id
+              ? html`<form class="inline" @submit=${(/** @type {SubmitEvent} */ event) => this.#changeLater(desk, row, event)}>
+                  <label class="field"><span>${text("desk.at")}</span><input type="datetime-local" name="at" required value=${fieldOf(row.send_at)} /></label>
+                  <label class="field"><span>${text("desk.later.words")}</span><textarea name="message" rows="2" required maxlength="4096" .value=${row.message}></textarea></label>
+                  <div class="actions">
+                    <button type="submit" class="button button-main">${text("desk.save")}</button>
+                    <button type="button" class="button" @click=${() => (this.editingLater = "")}>${text("desk.back")}</button>
+                  </div>
+                </form>`
+              : html`<p>
+                    <time datetime=${row.send_at}><strong>${weekdayOf(row.send_at)}</strong></time>
+                    ${row.author_id === desk.userId ? nothing : html`<bdi class="muted">${row.author_name}</bdi>`}
+                    ${row.send_at !== row.wanted_at && row.status === "waiting" ? html`<span class="muted">${text("desk.later.quiet")}</span>` : nothing}
+                  </p>
+                  <p class="later-words" dir="auto">${row.message}</p>
+                  ${row.status === "failed"
+                    ? html`<p class="bubble-trouble" role="alert">${text("chat.not-sent", { reason: row.error_message ?? "" })}</p>`
+                    : desk.isWriter
+                      ? html`<p class="actions">
+                          <button type="button" class="link" @click=${() => (this.editingLater = row.id)}>${text("desk.change")}</button>
+                          <button type="button" class="link" @click=${() => this.#do(() => desk.ask(desk.from("scheduled_messages").update({ status: "cancelled" }).eq("id", row.id).select("id")))}>
+                            ${text("desk.later.cancel")}
+                          </button>
+                        </p>`
+                      : nothing}`}
+          </li>`,
+        )}
+      </ul>
+    </details>`;
+  }
+
+  /** @param {Desk} desk */
+  #noteComposer(desk) {
+    return html`<note-composer
+      .members=${desk.members.filter(({ user_id }) => user_id !== desk.userId)}
+      .refusal=${this.noteRefusal}
+      .isBusy=${this.isNoting}
+      @note-write=${(/** @type {CustomEvent<{ note: string, mentions: string[] }>} */ event) => this.#note(desk, event.detail)}
+    ></note-composer>`;
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {Opened} opened
+   */
+  #later(desk, opened) {
+    if (!desk.isWriter) return null;
+    return html`<drop-down
+      up
+      .label=${text("desk.later")}
+      .face=${icons.clock}
+      button-class="button-icon"
+      @drop-open=${() => import("./send_later.js")}
+      .content=${() => html`<send-later .desk=${desk} .conversationId=${opened.id} .words=${() => this.#view()?.words ?? ""} @send-later=${this.#scheduledNow}></send-later>`}
+    ></drop-down>`;
+  }
+
+  /** @param {CustomEvent<Scheduled>} event */
+  #scheduledNow = (event) => {
+    const { send_at, wanted_at } = event.detail;
+    this.#view()?.write?.("");
+    /** @type {DropDown | null} */ (/** @type {HTMLElement} */ (event.target).closest("drop-down"))?.close();
+    this.notice = send_at === wanted_at ? text("desk.later.kept", { time: weekdayOf(send_at) }) : text("desk.later.moved", { time: weekdayOf(send_at) });
+  };
+
+  /**
+   * @param {string} words
+   * @param {boolean} isBad
+   */
+  #told(words, isBad) {
+    return html`<p class="chat-note ${isBad ? "chat-note-bad" : "chat-note-good"}" role=${isBad ? "alert" : "status"}>
+      ${isBad ? icons.warning : deskIcons.check}<span class="chat-note-words">${words}</span>
+      <button type="button" class="button-icon" aria-label=${text("notification.dismiss")} @click=${() => (this.refusal = this.notice = "")}>${icons.close}</button>
+    </p>`;
+  }
+
+  /** @param {"reply" | "note"} mode */
+  async #write(mode) {
+    if (mode === "note") await import("@rapport/live/elements/note_composer.js");
+    this.mode = mode;
+    await this.updateComplete;
+    await this.#view()?.updateComplete;
+    /** @type {HTMLElement | null} */ (this.querySelector(mode === "note" ? "#note-words" : "#composer-words"))?.focus();
+  }
+
+  /**
+   * Does something at the desk; what is refused is told in words.
+   *
+   * @param {() => unknown} work
+   * @returns {Promise<boolean>} whether it was done
+   */
+  async #do(work) {
+    this.refusal = this.notice = "";
+    try {
+      await work();
+      for (const one of /** @type {NodeListOf<DropDown>} */ (this.querySelectorAll("drop-down"))) one.close();
+      return true;
+    } catch (error) {
+      this.refusal = reasonOf(error);
+      return false;
+    }
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {InboxRow} row
+   */
+  #take(desk, row) {
+    return this.#do(async () => {
+      try {
+        await desk.call("take_conversation", { conversation_id: row.id });
+      } catch (error) {
+        if (!(error instanceof Conflict)) throw error;
+        const [state] = await desk.ask(desk.from("desk_states").select("assignee_id").eq("id", row.id));
+        const name = desk.nameOf(state?.assignee_id);
+        throw name ? new Conflict(text("desk.has", { name })) : error;
+      }
+    });
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {InboxRow} row
+   * @param {string} user_id
+   */
+  #handOver(desk, row, user_id) {
+    return this.#do(() => desk.call("hand_over_conversation", { conversation_id: row.id, user_id }));
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {InboxRow} row
+   * @param {Date | null} until
+   */
+  #snooze(desk, row, until) {
+    return this.#do(() => desk.call("snooze_conversation", { conversation_id: row.id, until: until?.toISOString() ?? null }));
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {InboxRow} row
+   * @param {Event} event
+   */
+  #setStatus(desk, row, event) {
+    const status = /** @type {HTMLSelectElement} */ (event.target).value;
+    return this.#do(() => desk.call("set_conversation_status", { conversation_id: row.id, status }));
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {InboxRow} row
+   * @param {string} label_id
+   * @param {boolean} isLabelled
+   */
+  async #label(desk, row, label_id, isLabelled) {
+    this.refusal = "";
+    try {
+      await desk.call(isLabelled ? "label_conversation" : "unlabel_conversation", { conversation_id: row.id, label_id });
+    } catch (error) {
+      this.refusal = reasonOf(error);
+    }
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {InboxRow} row
+   * @param {SubmitEvent} event
+   */
+  #makeLabel(desk, row, event) {
+    event.preventDefault();
+    const label = { account_id: desk.account.id, name: valueOf(event, "name").trim(), colour: valueOf(event, "colour") };
+    return this.#do(async () => {
+      const [made] = await desk.ask(desk.from("labels").insert(label).select("id"));
+      await desk.call("label_conversation", { conversation_id: row.id, label_id: made.id });
+      this.isLabelling = false;
+    });
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {InboxRow} row
+   */
+  async #markUnread(desk, row) {
+    const { opened } = this;
+    if (!opened) return;
+    const isDone = await this.#do(() => markUnread(opened.messages, row.id));
+    // who stays here would read it again
+    if (isDone) location.hash = "";
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {{ note: string, mentions: string[] }} written
+   */
+  async #note(desk, { note, mentions }) {
+    const { opened } = this;
+    if (!opened) return;
+    this.isNoting = true;
+    this.noteRefusal = "";
+    try {
+      await desk.ask(desk.from("conversation_notes").insert({ conversation_id: opened.id, note, mentions }).select("id"));
+      /** @type {NoteComposer | null} */ (this.querySelector("note-composer"))?.clear();
+    } catch (error) {
+      this.noteRefusal = reasonOf(error);
+    }
+    this.isNoting = false;
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {string | null} beginning
+   */
+  #suggest(desk, beginning) {
+    const wanted = beginning?.toLowerCase();
+    this.suggestions =
+      wanted === undefined
+        ? null
+        : desk.replyRows
+            .filter(({ short_code, title }) => short_code.startsWith(wanted) || title?.toLowerCase().startsWith(wanted))
+            .map(({ id, short_code, title, text: words }) => ({ id, title: `/${short_code}`, detail: title || words }));
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {Opened} opened
+   * @param {string} reply_id
+   */
+  async #fill(desk, opened, reply_id) {
+    this.suggestions = null;
+    await this.#do(async () => {
+      const filled = await desk.call("fill_saved_reply", { reply_id, conversation_id: opened.id });
+      this.#view()?.write?.(filled);
+    });
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {Scheduled} row
+   * @param {SubmitEvent} event
+   */
+  #changeLater(desk, row, event) {
+    event.preventDefault();
+    const message = valueOf(event, "message").trim();
+    const at = valueOf(event, "at");
+    const patch = {
+      ...(message === row.message ? {} : { message }),
+      // to the minute: what is not touched stays as it was
+      ...(at === fieldOf(row.send_at) ? {} : { send_at: new Date(at).toISOString() }),
+    };
+    if (!Object.keys(patch).length) return void (this.editingLater = "");
+    return this.#do(async () => {
+      await desk.ask(desk.from("scheduled_messages").update(patch).eq("id", row.id).select("id"));
+      this.editingLater = "";
+    });
+  }
+}
+
+/**
+ * @param {SubmitEvent} event
+ * @param {string} name
+ */
+function valueOf(event, name) {
+  return String(new FormData(/** @type {HTMLFormElement} */ (event.target)).get(name) ?? "");
+}
+
+customElements.define("conversation-pane", ConversationPane);

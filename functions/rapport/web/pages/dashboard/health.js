@@ -1,0 +1,102 @@
+import { html, nothing } from "lit";
+import { deskIcons } from "@rapport/live/elements/desk_icons.js";
+import { appointmentTime } from "@rapport/live/elements/format.js";
+import { icons } from "@rapport/live/elements/icons.js";
+import { emptiness, pill, skeleton, trouble } from "@rapport/live/elements/parts.js";
+import { text, word } from "@rapport/live/elements/texts.js";
+import { followAnswer } from "./follow.js";
+import { SectionPage } from "./section_page.js";
+
+/** @import { Tables } from "../../database.types.js" */
+/** @import { Desk } from "./desk.js" */
+
+/** @typedef {Readonly<Tables<"account_health">>} Trouble */
+
+/** What is wrong with the account at the moment, and what to do: live. */
+export class HealthPage extends SectionPage {
+  /** The numbers that are stopped. @type {ReturnType<typeof followStopped> | null} */
+  #stopped = null;
+
+  /**
+   * @override
+   * @param {Map<string, unknown>} changed
+   */
+  willUpdate(changed) {
+    if (!this.desk || !changed.has("desk")) return;
+    this.#stopped?.close();
+    this.#stopped = followStopped(this.desk);
+  }
+
+  /** @override */
+  disconnectedCallback() {
+    super.disconnectedCallback();
+    this.#stopped?.close();
+    this.#stopped = null;
+  }
+
+  /** @override */
+  render() {
+    const { desk } = this;
+    const shown = this.look("health", desk?.health);
+    if (!desk || !shown) return nothing;
+    const rows = shown.rows.filter(({ account_id }) => account_id === desk.account.id);
+    return html`<div class="section-page">
+      <header class="section-head"><h1>${text("desk.health")}</h1><p class="muted">${text("health.lead")}</p></header>
+      ${this.told()}
+      ${shown.error && !rows.length ? trouble(text("health.failed"), shown.error) : nothing}
+      ${!shown.error && shown.state === "connecting" && !rows.length ? skeleton(3) : nothing}
+      ${!shown.error && shown.state !== "connecting" && !rows.length ? emptiness(deskIcons.check, text("health.fine"), text("health.fine.more")) : nothing}
+      <ul class="cards" aria-live="polite">
+        ${rows.map(
+          (row) => html`<li class="card health-row">
+            <span class="health-sign">${icons.warning}</span>
+            <div class="card-words">
+              <p class="card-title">${word("health", row.kind)}${row.subject ? html` · <bdi>${row.subject}</bdi>` : nothing}</p>
+              <p>${row.meaning}</p>
+              ${this.#reasonOf(row)}
+              <p class="health-remedy">${row.remedy}</p>
+              <p class="muted">${text("health.since", { time: appointmentTime(row.since) })}</p>
+              ${this.#way(desk, row)}
+            </div>
+            ${row.count > 1 ? pill(String(row.count), "bad") : nothing}
+          </li>`,
+        )}
+      </ul>
+    </div>`;
+  }
+
+  /** @param {Trouble} row */
+  #reasonOf(row) {
+    const reason = this.#numberOf(row)?.stopped_reason;
+    return reason ? html`<p><bdi>${reason}</bdi></p>` : nothing;
+  }
+
+  /**
+   * The next step, where it is one click away.
+   *
+   * @param {Desk} desk
+   * @param {Trouble} row
+   */
+  #way(desk, row) {
+    const number = this.#numberOf(row);
+    if (row.kind === "failing_sync") return html`<p><a class="button" href="#/metakocka">${text("desk.metakocka")}</a></p>`;
+    if (!number || !desk.isAdmin) return nothing;
+    return html`<p><button type="button" class="button" ?disabled=${this.isBusy} @click=${() => this.try(() => desk.call("resume_channel", { channel_id: number.id }))}>${text("health.resume")}</button></p>`;
+  }
+
+  /** @param {Trouble} row */
+  #numberOf(row) {
+    const numbers = this.look("stopped", this.#stopped)?.rows ?? [];
+    return row.kind === "stopped_number" ? numbers.find(({ display_phone_number }) => display_phone_number === row.subject) : undefined;
+  }
+}
+
+/** @param {Desk} desk */
+function followStopped(desk) {
+  return followAnswer(desk.live, ["account_health"], async (server) => {
+    const asked = desk.from("whatsapp_channels").select("id,display_phone_number,stopped_reason").eq("account_id", desk.account.id);
+    return /** @type {{ id: string, display_phone_number: string, stopped_reason: string | null }[]} */ (await server.ask(asked.not("stopped_at", "is", null)));
+  });
+}
+
+customElements.define("health-page", HealthPage);

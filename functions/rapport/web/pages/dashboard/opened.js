@@ -1,0 +1,91 @@
+import { followDesk, stayAtConversation } from "@rapport/live/desk";
+import { ReadMarks } from "@rapport/live/elements/read_marks.js";
+import { followContact } from "./follow.js";
+import { readTemplates } from "./templates.js";
+
+/** @import { Live } from "@rapport/live" */
+/** @import { InboxRow } from "@rapport/live/elements/inbox_list.js" */
+/** @import { Desk } from "./desk.js" */
+
+/** What belongs to the conversation that is open. */
+export class Opened {
+  #isClosed = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #closing;
+  /** Ends that the user looks at it, while the page is in sight. @type {(() => void) | null} */
+  #leave = null;
+  #changed;
+
+  /**
+   * @param {Desk} desk
+   * @param {string} id
+   * @param {() => void} changed
+   */
+  constructor(desk, id, changed) {
+    const { live } = desk;
+    this.id = id;
+    this.desk = desk;
+    this.#changed = changed;
+    /** The same object as long as it is open, since elements compare by identity. */
+    this.chat = { conversationId: id };
+    /** @type {{ open: boolean, closes_at: string | null } | null} */
+    this.window = null;
+    this.messages = live.conversation(id, { onNewMessage: (message) => message.sender_type === "client" && this.readWindow() });
+    // what was seen is marked even if another is opened meanwhile
+    this.marks = new ReadMarks((conversationId, seq) => this.messages.markRead(conversationId, seq));
+    this.customerTypes = live.typing("customer", id);
+    this.staffTypes = live.typing("staff", id);
+    this.presence = live.presence("staff", id);
+    void this.presence.showMe();
+    this.notes = followDesk(live, "conversation_notes", {}, id);
+    this.scheduled = followDesk(live, "scheduled_messages", {}, id);
+    /** Those of a conversation with one customer. */
+    this.customer = /** @type {ReturnType<typeof ofCustomer> | null} */ (null);
+    document.addEventListener("visibilitychange", this.#look);
+    this.#look();
+    void this.readWindow();
+  }
+
+  /** Until when free text may be sent. */
+  async readWindow() {
+    const data = await this.desk.call("reply_window", { conversation_id: this.id }).catch(() => null);
+    if (!data || this.#isClosed) return;
+    this.window = data;
+    clearTimeout(this.#closing);
+    const left = data.closes_at ? Date.parse(data.closes_at) - Date.now() : 0;
+    if (data.open && left > 0) this.#closing = setTimeout(() => this.readWindow(), Math.min(left + 1000, 2 ** 31 - 1));
+    this.#changed();
+  }
+
+  /** The templates that may be sent in it. */
+  readTemplates = () => readTemplates(this.desk, this.id);
+
+  /** @param {InboxRow | null} row */
+  take(row) {
+    if (!row?.customer_id || this.customer) return;
+    this.customer = ofCustomer(this.desk.live, row.customer_id);
+  }
+
+  close() {
+    this.#isClosed = true;
+    clearTimeout(this.#closing);
+    document.removeEventListener("visibilitychange", this.#look);
+    this.#leave?.();
+    for (const one of [this.messages, this.customerTypes, this.staffTypes, this.presence, this.notes, this.scheduled]) one.close();
+    this.customer?.jobs.close();
+    this.customer?.contact.close();
+  }
+
+  #look = () => {
+    this.#leave?.();
+    this.#leave = document.hidden ? null : stayAtConversation(this.desk.live, this.id);
+  };
+}
+
+/**
+ * @param {Live} live
+ * @param {string} id
+ */
+function ofCustomer(live, id) {
+  return { id, jobs: live.jobs(id), contact: followContact(live, id) };
+}

@@ -1,0 +1,280 @@
+import { html, nothing } from "lit";
+import { repeat } from "lit/directives/repeat.js";
+import { deskIcons } from "@rapport/live/elements/desk_icons.js";
+import { icons } from "@rapport/live/elements/icons.js";
+import { emptiness } from "@rapport/live/elements/parts.js";
+import "@rapport/live/elements/push_switch.js";
+import { text, word } from "@rapport/live/elements/texts.js";
+import { languageChoice } from "../common/app_page.js";
+import { ACCOUNT_COLUMNS } from "./desk.js";
+import { SectionPage, fieldsOf } from "./section_page.js";
+
+/** @import { Desk, Label, SavedReply } from "./desk.js" */
+
+const PARTS = /** @type {const} */ (["replies", "labels", "notifications", "business"]);
+// those that staff are told of
+const KINDS = /** @type {const} */ (["message", "mention", "assigned"]);
+const VARIABLES = [
+  "contact.name", "appointment.time", "appointment.service", "invoice.number", "invoice.amount", "invoice.due_on", "points.total", "agent.name", "account.name",
+];
+
+/** Saved replies, labels, notifications on this device, and what holds for the whole business. */
+export class SettingsPage extends SectionPage {
+  /** @override */
+  static properties = { ...SectionPage.properties, editing: { state: true }, limits: { state: true } };
+
+  constructor() {
+    super();
+    /** The id of what is being changed, or "new". */
+    this.editing = "";
+    /** @type {Record<string, number> | null} */
+    this.limits = null;
+  }
+
+  /**
+   * @override
+   * @param {Map<string, unknown>} changed
+   */
+  willUpdate(changed) {
+    if (!changed.has("path") && !changed.has("desk")) return;
+    this.editing = this.refusal = this.notice = "";
+    if (this.#part === "business") void this.#readLimits();
+  }
+
+  /** @override */
+  render() {
+    const { desk } = this;
+    if (!desk) return nothing;
+    const part = this.#part;
+    return html`<div class="section-page">
+      <header class="section-head"><h1>${text("desk.settings")}</h1>${languageChoice()}</header>
+      <nav class="tabs-line" aria-label=${text("desk.settings")}>
+        ${PARTS.map((one) => html`<a href="#/settings/${one}" aria-current=${one === part ? "page" : "false"}>${text(`desk.settings.${one}`)}</a>`)}
+      </nav>
+      ${this.told()}
+      ${part === "replies" ? this.#replies(desk) : part === "labels" ? this.#labels(desk) : part === "notifications" ? this.#notifications(desk) : this.#business(desk)}
+    </div>`;
+  }
+
+  get #part() {
+    return PARTS.find((one) => one === this.path) ?? "replies";
+  }
+
+  /** @param {Desk} desk */
+  #replies(desk) {
+    const rows = this.look("replies", desk.replies) ? desk.replyRows : [];
+    return html`<p class="muted">${text("desk.replies.lead")}</p>
+      ${this.editing === "new"
+        ? html`<div class="card-plain">${this.#replyForm(desk, null)}</div>`
+        : desk.isWriter
+          ? html`<button type="button" class="button" @click=${() => this.#edit("new")}>${icons.plus}${text("desk.replies.new")}</button>`
+          : nothing}
+      ${rows.length || this.editing === "new" ? nothing : emptiness(deskIcons.replies, text("desk.replies.none"), text("desk.replies.none.more"))}
+      <ul class="cards">
+        ${repeat(rows, ({ id }) => id, (row) => html`<li class="card-plain">
+          ${this.editing === row.id
+            ? this.#replyForm(desk, row)
+            : html`<div class="reply-row">
+                <div class="card-words">
+                  <p class="card-title"><code>/${row.short_code}</code> <bdi>${row.title ?? ""}</bdi></p>
+                  <p class="reply-words" dir="auto">${row.text}</p>
+                </div>
+                ${desk.isWriter
+                  ? html`<p class="actions">
+                      <button type="button" class="button-icon" aria-label=${text("desk.edit.this", { name: row.short_code })} @click=${() => this.#edit(row.id)}>${deskIcons.pencil}</button>
+                      <button type="button" class="button-icon" aria-label=${text("desk.delete.this", { name: row.short_code })}
+                        @click=${() => this.try(() => desk.ask(desk.from("saved_replies").delete().eq("id", row.id).select("id")), text("desk.deleted"))}>${deskIcons.trash}</button>
+                    </p>`
+                  : nothing}
+              </div>`}
+        </li>`)}
+      </ul>`;
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {SavedReply | null} row
+   */
+  #replyForm(desk, row) {
+    return html`<form class="form" @submit=${(/** @type {SubmitEvent} */ event) => this.#saveReply(desk, row, event)}>
+      <div class="form-row">
+        <label class="field"><span>${text("desk.replies.code")}</span><input name="short_code" required maxlength="32" pattern="[a-z0-9_\\-]+" autocapitalize="off" autocomplete="off" .value=${row?.short_code ?? ""} /></label>
+        <label class="field"><span>${text("desk.replies.title")}</span><input name="title" maxlength="200" autocomplete="off" .value=${row?.title ?? ""} /></label>
+      </div>
+      <label class="field"><span>${text("desk.replies.text")}</span><textarea name="text" rows="4" required maxlength="4096" .value=${row?.text ?? ""}></textarea></label>
+      <p class="variables" role="group" aria-label=${text("desk.replies.variables")}>
+        ${VARIABLES.map((name) => html`<button type="button" class="tag variable" @click=${this.#insert}>{{${name}}}</button>`)}
+      </p>
+      <div class="actions">
+        <button type="submit" class="button button-main" ?disabled=${this.isBusy}>${text("desk.save")}</button>
+        <button type="button" class="button" @click=${() => this.#edit("")}>${text("desk.back")}</button>
+      </div>
+    </form>`;
+  }
+
+  /** Puts a variable where the cursor is. @param {Event} event */
+  #insert(event) {
+    const button = /** @type {HTMLElement} */ (event.target);
+    const field = /** @type {HTMLTextAreaElement | null | undefined} */ (button.closest("form")?.querySelector("textarea"));
+    field?.setRangeText(button.textContent?.trim() ?? "", field.selectionStart, field.selectionEnd, "end");
+    field?.focus();
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {SavedReply | null} row
+   * @param {SubmitEvent} event
+   */
+  async #saveReply(desk, row, event) {
+    const field = fieldsOf(event);
+    const reply = { short_code: field("short_code"), title: field("title") || null, text: field("text") };
+    const table = desk.from("saved_replies");
+    const isDone = await this.try(
+      () => desk.ask(row ? table.update(reply).eq("id", row.id).select("id") : table.insert({ ...reply, account_id: desk.account.id }).select("id")),
+      text("desk.saved"),
+    );
+    if (isDone) this.editing = "";
+  }
+
+  /** @param {Desk} desk */
+  #labels(desk) {
+    const rows = this.look("labels", desk.labels) ? desk.labelRows : [];
+    return html`<p class="muted">${text("desk.labels.lead")}</p>
+      ${this.editing === "new"
+        ? html`<div class="card-plain">${this.#labelForm(desk, null)}</div>`
+        : desk.isWriter
+          ? html`<button type="button" class="button" @click=${() => this.#edit("new")}>${icons.plus}${text("desk.label.new")}</button>`
+          : nothing}
+      ${rows.length || this.editing === "new" ? nothing : emptiness(deskIcons.tag, text("desk.labels.none"), text("desk.labels.none.more"))}
+      <ul class="cards">
+        ${repeat(rows, ({ id }) => id, (row) => html`<li class="card-plain">
+          ${this.editing === row.id
+            ? this.#labelForm(desk, row)
+            : html`<div class="reply-row">
+                <p class="card-words"><span class="tag label-tag" .style=${`--label: ${row.colour}`}><span class="label-dot"></span><bdi>${row.name}</bdi></span></p>
+                ${desk.isWriter
+                  ? html`<p class="actions">
+                      <button type="button" class="button-icon" aria-label=${text("desk.edit.this", { name: row.name })} @click=${() => this.#edit(row.id)}>${deskIcons.pencil}</button>
+                      <button type="button" class="button-icon" aria-label=${text("desk.delete.this", { name: row.name })}
+                        @click=${() => this.try(() => desk.ask(desk.from("labels").delete().eq("id", row.id).select("id")), text("desk.deleted"))}>${deskIcons.trash}</button>
+                    </p>`
+                  : nothing}
+              </div>`}
+        </li>`)}
+      </ul>`;
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {Label | null} row
+   */
+  #labelForm(desk, row) {
+    return html`<form class="form" @submit=${(/** @type {SubmitEvent} */ event) => this.#saveLabel(desk, row, event)}>
+      <div class="form-row">
+        <label class="field"><span>${text("desk.label.name")}</span><input name="name" required maxlength="64" autocomplete="off" .value=${row?.name ?? ""} /></label>
+        <label class="field field-colour"><span>${text("desk.label.colour")}</span><input type="color" name="colour" .value=${row?.colour ?? "#1f77b4"} /></label>
+      </div>
+      <div class="actions">
+        <button type="submit" class="button button-main" ?disabled=${this.isBusy}>${text("desk.save")}</button>
+        <button type="button" class="button" @click=${() => this.#edit("")}>${text("desk.back")}</button>
+      </div>
+    </form>`;
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {Label | null} row
+   * @param {SubmitEvent} event
+   */
+  async #saveLabel(desk, row, event) {
+    const field = fieldsOf(event);
+    const label = { name: field("name"), colour: field("colour").toLowerCase() };
+    const table = desk.from("labels");
+    const isDone = await this.try(
+      () => desk.ask(row ? table.update(label).eq("id", row.id).select("id") : table.insert({ ...label, account_id: desk.account.id }).select("id")),
+      text("desk.saved"),
+    );
+    if (isDone) this.editing = "";
+  }
+
+  /** @param {Desk} desk */
+  #notifications(desk) {
+    return html`<p class="muted">${text("desk.push.lead")}</p>
+      <div class="card-plain"><push-switch .supabase=${desk.supabase} .kinds=${KINDS}></push-switch></div>`;
+  }
+
+  /** @param {Desk} desk */
+  #business(desk) {
+    const { account } = desk;
+    const isReader = !desk.isAdmin;
+    return html`${isReader ? html`<p class="muted">${text("desk.business.readers")}</p>` : nothing}
+      <form class="form card-plain" @submit=${(/** @type {SubmitEvent} */ event) => this.#saveBusiness(desk, event)}>
+        <fieldset class="form plain" ?disabled=${isReader || this.isBusy}>
+          <legend class="hidden">${text("desk.settings.business")}</legend>
+          <label class="field"><span>${text("desk.business.name")}</span><input name="name" required maxlength="200" .value=${account.name} /></label>
+          <div class="form-row">
+            <label class="field"
+              ><span>${text("desk.business.language")}</span
+              ><select name="language">
+                ${/** @type {const} */ (["en", "sl"]).map((code) => html`<option value=${code} ?selected=${code === account.language}>${word("desk.language", code)}</option>`)}
+              </select></label
+            >
+            <label class="field"><span>${text("desk.business.zone")}</span><input name="time_zone" required list="zones" autocomplete="off" .value=${account.time_zone} /></label>
+            <datalist id="zones">${Intl.supportedValuesOf("timeZone").map((zone) => html`<option value=${zone}></option>`)}</datalist>
+          </div>
+          <fieldset class="form plain">
+            <legend>${text("desk.business.quiet")}</legend>
+            <p class="muted">${text("desk.business.quiet.more")}</p>
+            <div class="form-row">
+              <label class="field"><span>${text("desk.business.from")}</span><input type="time" name="quiet_from" .value=${(account.quiet_from ?? "").slice(0, 5)} /></label>
+              <label class="field"><span>${text("desk.business.until")}</span><input type="time" name="quiet_until" .value=${(account.quiet_until ?? "").slice(0, 5)} /></label>
+            </div>
+          </fieldset>
+          <label class="check"><input type="checkbox" name="assigns_in_turn" ?checked=${account.assigns_in_turn} /><span>${text("desk.business.turn")}</span></label>
+          ${isReader ? nothing : html`<p class="actions"><button type="submit" class="button button-main">${text("desk.save")}</button></p>`}
+        </fieldset>
+      </form>
+      ${this.limits
+        ? html`<section class="card-plain"><h2>${text("desk.limits")}</h2><p class="muted">${text("desk.limits.more")}</p>
+            <dl class="facts limits">
+              ${Object.entries(this.limits).map(([name, value]) => html`<div><dt>${word("desk.limit", name)}</dt><dd>${value.toLocaleString()}</dd></div>`)}
+            </dl></section>`
+        : nothing}`;
+  }
+
+  async #readLimits() {
+    const { desk } = this;
+    const rows = await desk?.ask(desk.from("accounts").select("messages_per_minute,messages_per_request,writes_per_minute,rows_per_request").eq("id", desk.account.id)).catch(() => null);
+    this.limits = rows?.[0] ?? null;
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {SubmitEvent} event
+   */
+  #saveBusiness(desk, event) {
+    const field = fieldsOf(event);
+    const changed = {
+      name: field("name"),
+      language: field("language"),
+      time_zone: field("time_zone"),
+      quiet_from: field("quiet_from") || null,
+      quiet_until: field("quiet_until") || null,
+      assigns_in_turn: field("assigns_in_turn") === "on",
+    };
+    return this.try(async () => {
+      const [account] = await desk.ask(desk.from("accounts").update(changed).eq("id", desk.account.id).select(ACCOUNT_COLUMNS));
+      this.tell("account-change", account);
+    }, text("desk.saved"));
+  }
+
+  /** @param {string} id */
+  async #edit(id) {
+    this.editing = id;
+    this.refusal = this.notice = "";
+    await this.updateComplete;
+    /** @type {HTMLElement | null} */ (this.querySelector("form input"))?.focus();
+  }
+}
+
+customElements.define("settings-page", SettingsPage);

@@ -1,0 +1,86 @@
+"""The pages in a real browser, as one of the seed's people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
+from tests.web import node
+
+CHROMIUM = "/usr/bin/chromium"
+# ms: a machine that does much else at the same time
+PATIENCE = 20_000
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium, which asks no proxy."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--no-proxy-server"]
+        )
+        expect.set_options(timeout=PATIENCE)
+        yield browser
+        browser.close()
+
+
+class People:
+    """Browsers of their own for several people; `complaints` is what their pages say of errors,
+    also of what their policy has kept out.
+    """
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self.complaints: list[str] = []
+        self._browser = browser
+        self._url = url
+        self._contexts: list[BrowserContext] = []
+
+    def open(self, path: str, name: str | None = None, **settings: Any) -> Page:
+        """A page, signed in by the button of a name."""
+        context = self._browser.new_context(
+            **{"viewport": {"width": 1360, "height": 860}, "locale": "en-GB", **settings}
+        )
+        context.set_default_timeout(PATIENCE)
+        self._contexts.append(context)
+        page = context.new_page()
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.complaints.append(error.message))
+        page.goto(f"{self._url}/{path}")
+        if name:
+            page.get_by_role("button", name=name).click()
+            expect(page.locator(".connection-is-connected")).to_be_visible()
+        return page
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    def close(self) -> None:
+        for context in self._contexts:
+            context.close()
+
+
+def check_accessible(page: Page, *, of: str) -> None:
+    """axe-core finds nothing serious, by light and by dark."""
+    page.evaluate((node.install() / "axe-core" / "axe.min.js").read_text())
+    # by dark only colours are others
+    for scheme, rules in (("light", "undefined"), ("dark", "['color-contrast']")):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]  # one of its literals
+        asked = f"axe.run({{resultTypes: ['violations'], runOnly: {rules}}})"
+        found = page.evaluate(asked)["violations"]
+        serious = [
+            (of, scheme, one["id"], [node["html"] for node in one["nodes"]])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], serious
+    page.emulate_media(color_scheme="light")
