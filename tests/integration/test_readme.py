@@ -21,6 +21,7 @@ from tests.integration.client.portal import until
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack
 from rapport.local.stack.state import PROJECT
+from rapport.push.vapid import Vapid
 
 README = (PROJECT / "README.md").read_text()
 
@@ -124,6 +125,9 @@ async def test_the_example_in_python_prints_a_customers_jobs_as_they_change(
 def test_the_examples_by_curl_do_what_they_say(stack: Stack, seeded: psycopg.Connection) -> None:
     path, body = inbound()
     httpx.post(stack.whatsapp_url + path, json=body, trust_env=False).raise_for_status()
+    # as the worker of notifications does at its first run
+    key = Vapid(stack.vapid_private_key, "mailto:somebody@rapport.example").public_key
+    seeded.execute("select backend.set_push_key(%s, true)", [key])
     signed = httpx.post(
         f"{stack.url}/auth/v1/token?grant_type=password",
         json={"email": "olivia@alpine.example", "password": "rapport-demo"},
