@@ -1,7 +1,7 @@
 /**
  * A team's conversations, the latest first, as far as they have been loaded.
  *
- * What the rows show stands in seven tables. When one of those changes, its conversation is asked
+ * What the rows show stands in eight tables. When one of those changes, its conversation is asked
  * for by id and by the filter, so that the server alone decides what the list has: one answer says
  * what the row is, and whether it belongs here. What can't come into sight is not asked for.
  */
@@ -50,7 +50,7 @@ import { AskedSource, AskedSubscription } from "./asked.js";
  * @typedef {{ rows: Map<string, InboxRow>, end: InboxRow | null, loaded: Set<string> }} Found
  */
 
-const TABLES = ["conversations", "messages", "contacts", "desk_states", "conversation_labels", "labels", "read_markers"];
+const TABLES = ["conversations", "messages", "contacts", "desk_states", "conversation_labels", "labels", "read_markers", "scheduled_messages"];
 const COUNTED = new Set(["conversations", "desk_states", "conversation_labels", "labels"]);
 const MOST = 200;
 // so many that have changed are not asked for one by one
@@ -148,7 +148,8 @@ export class InboxSource extends AskedSource {
         // gone without a word of where it was
         this.#isStale = true;
       } else {
-        this.#change(row.conversation_id, operation === "INSERT" && (table === "messages" || row.label_id === labelId));
+        const isWanted = table === "messages" || (table === "conversation_labels" && row.label_id === labelId);
+        this.#change(row.conversation_id, operation === "INSERT" && isWanted);
       }
     }
     this.#isToLook = true;
