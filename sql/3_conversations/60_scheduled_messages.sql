@@ -53,6 +53,16 @@ create index scheduled_messages_due_at_idx
     on public.scheduled_messages (due_at)
     where status = 'waiting';
 
+-- how many wait in each conversation of the inbox
+create index scheduled_messages_waiting_idx
+    on public.scheduled_messages (conversation_id)
+    where status = 'waiting';
+
+-- what is finished is deleted after a time
+create index scheduled_messages_finished_idx
+    on public.scheduled_messages (updated_at)
+    where status <> 'waiting';
+
 create index scheduled_messages_conversation_idx
     on public.scheduled_messages (conversation_id, send_at);
 
@@ -141,6 +151,18 @@ begin
         return new;
     end if;
 
+    if tg_op = 'INSERT' and new.conversation_id is null then
+        if new.customer_id is null then
+            raise sqlstate 'PT422' using
+                message = 'The message names no conversation.',
+                detail = 'field: conversation_id',
+                hint = 'Give the conversation_id, or the customer_id for the customer''s conversation on WhatsApp.';
+        end if;
+        new.conversation_id := private.whatsapp_thread_of_customer(
+            customer_id => new.customer_id,
+            template => case new.type when 'template' then new.content else new.template end
+        );
+    end if;
     -- a merge moves it to another contact, and a deletion must find the row. A row that is there
     -- already is locked before its conversation and moves along.
     if tg_op = 'INSERT' then
@@ -163,6 +185,16 @@ begin
         raise insufficient_privilege using
             message = 'You may read this conversation, not write in it.',
             hint = 'Owners, admins and agents may.';
+    elsif exists (
+        select
+        from public.contacts c
+        where c.id = thread.customer_id
+          and c.deleted_at is not null
+    ) then
+        raise sqlstate 'PT422' using
+            message = 'The contact of this conversation was deleted.',
+            detail = 'field: conversation_id',
+            hint = 'When the person writes again, a new conversation opens.';
     elsif new.send_at is null then
         raise sqlstate 'PT422' using
             message = 'send_at is needed.',
@@ -405,6 +437,34 @@ end
 $$;
 
 
+create function private.prune_scheduled_messages(batch integer, kept interval)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    pruned integer;
+begin
+    with finished as (
+        select s.id
+        from public.scheduled_messages s
+        where s.status <> 'waiting'
+          and s.updated_at < now() - kept
+        order by s.updated_at
+        limit batch
+        -- another run may be deleting them
+        for update skip locked
+    )
+    delete from public.scheduled_messages s
+    using finished f
+    where s.id = f.id;
+
+    get diagnostics pruned = row_count;
+    return pruned;
+end
+$$;
+
+
 create function backend.send_scheduled(batch integer default 100, at timestamptz default now())
     returns jsonb
     language plpgsql
@@ -453,7 +513,7 @@ grant execute on function backend.send_scheduled(integer, timestamptz) to servic
 
 
 comment on table public.scheduled_messages is
-    'Messages that are sent later. Insert one with its conversation_id and send_at; update it, or set its status to cancelled, while it waits. Customers see none of it. The message that is sent has the same id.';
+    'Messages that are sent later. Insert one with its conversation_id and send_at, or with a customer_id and a template, which opens the conversation on WhatsApp if there is none; update it, or set its status to cancelled, while it waits. Customers see none of it. The message that is sent has the same id.';
 comment on column public.scheduled_messages.id is
     'Identifies the row, and later the message. A client may choose it.';
 comment on column public.scheduled_messages.account_id is
@@ -461,7 +521,7 @@ comment on column public.scheduled_messages.account_id is
 comment on column public.scheduled_messages.conversation_id is
     'The conversation in which it will be sent.';
 comment on column public.scheduled_messages.customer_id is
-    'The contact of the conversation; null for a group.';
+    'The contact of the conversation; null for a group. If given in place of conversation_id, it means the customer''s conversation on WhatsApp.';
 comment on column public.scheduled_messages.author_id is
     'The member who wrote it or last changed what it says, and in whose name it is sent. Who moves it to another time does not become its author.';
 comment on column public.scheduled_messages.author_name is
@@ -513,6 +573,8 @@ comment on function private.tg_scheduled_messages__ring() is
     'Wakes the worker that sends messages at their time.';
 comment on function private.send_scheduled(uuid, uuid, timestamptz) is
     'Posts one message whose time has come: sent, failed, moved (quiet hours), put_off, busy or gone.';
+comment on function private.prune_scheduled_messages(integer, interval) is
+    'Deletes at most batch messages that were finished longer ago than that; returns their number.';
 comment on function backend.send_scheduled(integer, timestamptz) is
     'Posts up to batch messages (at most 500) whose time has come: {sent, failed, moved, is_done, next_at}. Call it again until is_done; next_at is when the next one is due.'
     ' Type: {sent: integer, failed: integer, moved: integer, is_done: boolean, next_at: timestamptz | null}';
@@ -521,7 +583,8 @@ comment on function backend.send_scheduled(integer, timestamptz) is
 select private.guard_table(
     'scheduled_messages',
     inserted => array[
-        'id', 'conversation_id', 'type', 'message', 'content', 'reply_to', 'template', 'send_at'
+        'id', 'conversation_id', 'customer_id', 'type', 'message', 'content', 'reply_to', 'template',
+        'send_at'
     ],
     updated => array['type', 'message', 'content', 'reply_to', 'template', 'send_at', 'status']
 );

@@ -230,6 +230,33 @@ begin
 end
 $$;
 
+create function private.tg_account_members__lock_conversations()
+    returns trigger
+    language plpgsql
+    -- definer: as for viewers
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform
+    from public.conversations k
+    join public.desk_states s
+        on s.id = k.id
+    where s.account_id = old.account_id
+      and s.assignee_id = old.user_id
+    order by k.id
+    for no key update of k;
+    return old;
+end
+$$;
+
+-- The foreign key frees the conversations of a member who is removed, and notes that under their
+-- locks. They are locked before their states, as by who takes or snoozes them.
+create trigger _080_lock_conversations
+    before delete on public.account_members
+    for each row
+    execute function private.tg_account_members__lock_conversations();
+
 -- a viewer can't answer
 create trigger _500_free_conversations
     after update of role on public.account_members
@@ -270,16 +297,16 @@ declare
     account uuid;
     assignee uuid;
 begin
-    -- A demotion meanwhile would leave the conversation with a viewer. The member before the
-    -- conversation, as a demotion has them.
-    if way = 'hand over' then
+    -- A demotion meanwhile would leave the conversation with a viewer, and a removal with nobody.
+    -- The member before the conversation, as both have them.
+    if way in ('take', 'hand over') then
         perform
         from public.conversations k
         join public.account_members m
             on m.account_id = k.account_id
         where k.id = assign_conversation.conversation_id
           and k.account_id in (select private.my_writable_account_ids())
-          and m.user_id = assign_conversation.user_id
+          and m.user_id = case way when 'take' then me else assign_conversation.user_id end
         for share of m;
     end if;
     account := private.lock_desk(conversation_id);
@@ -383,6 +410,8 @@ comment on function private.tg__keep_untaken() is
     'Keeps untaken_conversations as a conversation and its state at the desk are.';
 comment on function private.tg_account_members__free_conversations() is
     'Frees the conversations of a member who becomes a viewer.';
+comment on function private.tg_account_members__lock_conversations() is
+    'Locks the conversations of a member who is removed.';
 comment on function private.write_assignee(uuid, uuid, uuid) is
     'Writes who answers a conversation, which the caller has locked.';
 comment on function private.assign_conversation(uuid, text, uuid) is

@@ -51,6 +51,12 @@ create policy "owners, admins and agents can delete labels"
 grant select, delete on public.labels to authenticated;
 
 
+create trigger _005_default_account
+    before insert on public.labels
+    for each row
+    when (current_user = 'authenticated' and new.account_id is null)
+    execute function private.tg__default_account();
+
 create trigger _050_keep_owner
     before update on public.labels
     for each row
@@ -199,7 +205,7 @@ comment on table public.labels is
 comment on column public.labels.id is
     'Identifies the label. A client may choose it.';
 comment on column public.labels.account_id is
-    'The account whose label it is.';
+    'The account whose label it is; filled in if you write for one account.';
 comment on column public.labels.name is
     'The text that people read, 1 to 64 characters, unique in the account.';
 comment on column public.labels.colour is

@@ -56,14 +56,17 @@ create function private.stay_at_desk(account_id uuid)
     security definer
     set search_path = ''
 as $$
+declare
+    account constant uuid := coalesce(
+        account_id, private.only_account_id(array(select private.my_account_ids())));
 begin
-    perform private.require_member(account_id);
+    perform private.require_member(account);
     insert into private.desk_presence as p (account_id, user_id)
-    values (stay_at_desk.account_id, auth.uid())
+    values (account, auth.uid())
     on conflict on constraint desk_presence_pkey do update
         set seen_at = now();
     insert into private.desk_turns (account_id, user_id)
-    values (stay_at_desk.account_id, auth.uid())
+    values (account, auth.uid())
     on conflict on constraint desk_turns_pkey do nothing;
 end
 $$;
@@ -71,7 +74,7 @@ $$;
 grant execute on function private.stay_at_desk(uuid) to authenticated;
 
 
-create function public.stay_at_desk(account_id uuid)
+create function public.stay_at_desk(account_id uuid default null)
     returns void
     language plpgsql
     set search_path = ''
@@ -208,7 +211,7 @@ comment on policy "nobody reads turns directly" on private.desk_turns is
 comment on function private.stay_at_desk(uuid) is
     'Notes that the caller is at the desk of an account.';
 comment on function public.stay_at_desk(uuid) is
-    'Says that you are at the desk of an account; say it once a minute while you are. It counts for 2 minutes: see accounts.assigns_in_turn. Not a member of the account: 404.';
+    'Says that you are at the desk of an account; say it once a minute while you are. It counts for 2 minutes: see accounts.assigns_in_turn. If you work for one account, it need not be named; for several: 422. Not a member of the account: 404.';
 comment on function private.next_at_desk(uuid) is
     'The member present at the desk who was given a conversation least recently, and who has now had the turn; null if nobody who may answer is there.';
 comment on function private.tg_messages__reach_desk() is

@@ -35,6 +35,7 @@ select
     assignee.display_name as assignee_name,
     labels.label_ids,
     case when desk.snoozed_until > now() then desk.snoozed_until end as snoozed_until,
+    later.send_later_count,
     k.created_at,
     k.version
 from public.conversation_activity a
@@ -91,6 +92,20 @@ cross join lateral (
         order by o.label_id
     )
 ) as labels (label_ids)
+cross join lateral (
+    select
+        -- customers are told nothing, not even that nothing waits
+        case when a.account_id = any (array(select private.my_account_ids())) then (
+            select count(*)::integer
+            from (
+                select
+                from public.scheduled_messages o
+                where o.conversation_id = a.conversation_id
+                  and o.status = 'waiting'
+                limit 100
+            ) o
+        ) end
+) as later (send_later_count)
 cross join lateral (
     -- It says case, because Postgres does not take coalesce for leakproof: under row level
     -- security it would count from the beginning of the conversation.
@@ -176,6 +191,9 @@ comment on column public.inbox.label_ids is
     'The ids of the conversation''s labels; see labels. Customers see none.';
 comment on column public.inbox.snoozed_until is
     'Until when the conversation waits (UTC); null if it does not. Customers see null.';
+comment on column public.inbox.send_later_count is
+    'How many messages of scheduled_messages wait for their time in this conversation; 100 stands for 100 or more. Customers see null.'
+    ' Type: integer | null';
 comment on column public.inbox.created_at is
     'When the conversation was made (server time, UTC).';
 comment on column public.inbox.version is

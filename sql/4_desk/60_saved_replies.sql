@@ -66,6 +66,12 @@ begin
 end
 $$;
 
+create trigger _005_default_account
+    before insert on public.saved_replies
+    for each row
+    when (current_user = 'authenticated' and new.account_id is null)
+    execute function private.tg__default_account();
+
 create trigger _050_keep_owner
     before update on public.saved_replies
     for each row
@@ -176,7 +182,7 @@ comment on table public.saved_replies is
 comment on column public.saved_replies.id is
     'Identifies the reply. A client may choose it.';
 comment on column public.saved_replies.account_id is
-    'The account whose reply it is.';
+    'The account whose reply it is; filled in if you write for one account.';
 comment on column public.saved_replies.short_code is
     'The code that people type to find it: 1 to 32 small letters, digits, hyphens and underscores, unique in the account.';
 comment on column public.saved_replies.title is

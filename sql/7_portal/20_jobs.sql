@@ -48,7 +48,7 @@ alter table public.jobs replica identity full;
 
 
 create index jobs_customer_idx on public.jobs (customer_id, account_id, starts_at);
-create index jobs_account_idx on public.jobs (account_id, starts_at);
+create index jobs_account_idx on public.jobs (account_id, starts_at, id);
 
 
 -- a booking's conversation goes where the job goes

@@ -7,8 +7,8 @@
         invoice_overdue_by   days after it
         points_expire_in     days before the last day of points
 
-    A rule sends a template on WhatsApp to customers who have a conversation there, or else a text
-    in the portal to customers who have a login.
+    A rule sends a template on WhatsApp to customers who have a conversation there or a number that
+    is proved, or else a text in the portal to customers who have a login.
 */
 create table public.reminder_rules (
     id                  uuid primary key default gen_random_uuid(),
@@ -226,6 +226,12 @@ end
 $$;
 
 
+create trigger _005_default_account
+    before insert on public.reminder_rules
+    for each row
+    when (current_user = 'authenticated' and new.account_id is null)
+    execute function private.tg__default_account();
+
 create trigger _010_check
     before insert or update on public.reminder_rules
     for each row
@@ -259,6 +265,8 @@ create table private.sent_reminders (
     reason     text,
     -- a merge is undone with what was settled since: no transaction's start may stand here
     settled_at timestamptz not null default clock_timestamp(),
+    -- from when on no rule, however it is changed, reminds of this occasion again
+    over_at    timestamptz not null,
 
     primary key (rule_id, subject_id, occasion),
     constraint sent_reminders_rule_fkey
@@ -267,6 +275,9 @@ create table private.sent_reminders (
         on delete cascade
 );
 alter table private.sent_reminders enable row level security;
+
+
+create index sent_reminders_over_at_idx on private.sent_reminders (over_at);
 
 
 create policy "nobody reads sent reminders directly"
@@ -281,7 +292,7 @@ comment on table public.reminder_rules is
 comment on column public.reminder_rules.id is
     'Identifies the rule.';
 comment on column public.reminder_rules.account_id is
-    'The account whose customers are reminded.';
+    'The account whose customers are reminded; filled in if you write for one account.';
 comment on column public.reminder_rules.name is
     'What the rule is called; 1 to 200 characters.';
 comment on column public.reminder_rules.kind is

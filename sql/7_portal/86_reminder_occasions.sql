@@ -17,11 +17,11 @@ create type private.reminder_occasion as (
 
 
 create index jobs_end_idx
-    on public.jobs (account_id, (coalesce(ends_at, starts_at)))
+    on public.jobs (account_id, (coalesce(ends_at, starts_at)), id)
     where status = 'completed';
 
 create index invoices_account_due_on_idx
-    on public.invoices (account_id, due_on)
+    on public.invoices (account_id, due_on, id)
     where sent_at is not null;
 
 
@@ -33,7 +33,10 @@ create function private.reminder_occasions(
     at timestamptz,
     -- null: all
     subject_ids uuid[] default null,
-    most integer default null
+    most integer default null,
+    -- the due_at and subject_id of the last one of the page before
+    after_at timestamptz default null,
+    after_id uuid default null
 )
     returns setof private.reminder_occasion
     language plpgsql
@@ -54,6 +57,7 @@ declare
         case rule.kind when 'invoice_overdue_by' then rule.days else -rule.days end;
     first_day constant date := (due_from at time zone zone)::date - days;
     last_day constant date := (due_until at time zone zone)::date - days;
+    after_day constant date := (after_at at time zone zone)::date - days;
     -- how late the reminders of what is over are sent
     grace constant interval := interval '3 days';
 begin
@@ -71,6 +75,7 @@ begin
             where j.account_id = rule.account_id
               and j.starts_at between due_from - span and due_until - span
               and (subject_ids is null or j.id = any (subject_ids))
+              and (after_id is null or (j.starts_at, j.id) > (after_at - span, after_id))
               -- a job that is made later needs no reminder of it
               and j.created_at <= j.starts_at + span
               and case
@@ -86,7 +91,7 @@ begin
                     and s.subject_id = j.id
                     and s.occasion = to_char(j.starts_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
               )
-            order by j.starts_at
+            order by j.starts_at, j.id
             limit most;
     elsif rule.kind = 'after_job' then
         return query
@@ -101,9 +106,15 @@ begin
             from public.jobs j
             where j.account_id = rule.account_id
               and j.status = 'completed'
+              -- a record of past work is not asked about
+              and j.created_at <= coalesce(j.ends_at, j.starts_at)
               and coalesce(j.ends_at, j.starts_at) between due_from - span and due_until - span
               and (at is null or coalesce(j.ends_at, j.starts_at) > at - span - grace)
               and (subject_ids is null or j.id = any (subject_ids))
+              and (
+                  after_id is null
+                  or (coalesce(j.ends_at, j.starts_at), j.id) > (after_at - span, after_id)
+              )
               and not exists (
                   select
                   from private.sent_reminders s
@@ -112,7 +123,7 @@ begin
                     and s.subject_id = j.id
                     and s.occasion = 'completed'
               )
-            order by coalesce(j.ends_at, j.starts_at)
+            order by coalesce(j.ends_at, j.starts_at), j.id
             limit most;
     elsif rule.kind in ('invoice_due_in', 'invoice_overdue_by') then
         return query
@@ -140,6 +151,7 @@ begin
               and i.due_on between first_day and last_day
               and d.due_at between due_from and due_until
               and (subject_ids is null or i.id = any (subject_ids))
+              and (after_id is null or (i.due_on, i.id) > (after_day, after_id))
               and i.sent_at <= d.due_at
               and case
                   when at is null then coalesce(i.paid_at, i.voided_at, 'infinity') > d.due_at
@@ -154,7 +166,7 @@ begin
                     and s.subject_id = i.id
                     and s.occasion = i.due_on::text
               )
-            order by d.due_at
+            order by i.due_on, i.id
             limit most;
     else
         return query
@@ -172,6 +184,7 @@ begin
                 where l.account_id = rule.account_id
                   and l.expires_on between first_day and last_day
                   and (subject_ids is null or l.customer_id = any (subject_ids))
+                  and (after_id is null or (l.expires_on, l.customer_id) > (after_day, after_id))
                   and (
                       l.points_left > 0
                       -- written off since, so they were left
@@ -205,9 +218,33 @@ begin
                         from private.contact_lineage(p.customer_id) l
                     )
               )
-            order by d.due_at
+            order by p.expires_on, p.customer_id
             limit most;
     end if;
+end
+$$;
+
+
+/*
+    A rule may be changed to another distance or kind, so an occasion is over once no rule could
+    remind of it: an appointment when it begins. The others are reminded of at most 365 days, and
+    three days late, after their day; two days more are for time zones.
+*/
+create function private.occasion_over_at(kind text, due private.reminder_occasion)
+    returns timestamptz
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    longest constant integer := 365 + 3 + 2;
+begin
+    return case occasion_over_at.kind
+        when 'before_appointment' then due.ends_at
+        -- the time of a completed job does not change
+        when 'after_job' then due.due_at + make_interval(days => longest)
+        else (due.occasion::date + longest)::timestamptz
+    end;
 end
 $$;
 
@@ -248,7 +285,9 @@ create function private.due_reminders(
     -- null: what is to be sent at this time
     until timestamptz default null,
     subject_ids uuid[] default null,
-    most integer default null
+    most integer default null,
+    after_at timestamptz default null,
+    after_id uuid default null
 )
     returns table (due private.reminder_occasion, send_at timestamptz)
     language plpgsql
@@ -292,12 +331,14 @@ begin
                 end as planned_at
             from private.reminder_occasions(
                 rule,
-                due_from => greatest(rule.active_since, at - interval '3 days'),
+                due_from => greatest(rule.active_since, at - interval '3 days', after_at),
                 due_until => horizon,
                 at => at,
                 subject_ids => subject_ids,
                 -- what is not sent yet must not stand before what is
-                most => case when horizon = at then most end
+                most => case when horizon = at then most end,
+                after_at => after_at,
+                after_id => after_id
             ) d
         ) o
         cross join lateral (
@@ -311,6 +352,7 @@ begin
             when until is null then t.send_at <= at
             else coalesce(t.send_at, (o.due).due_at) <= until
         end
+        order by (o.due).due_at, (o.due).subject_id
         limit most;
 end
 $$;
@@ -319,12 +361,14 @@ $$;
 comment on type private.reminder_occasion is
     'What a reminder is about, whom it is for, and from when until when it may be sent.';
 comment on function private.reminder_occasions(
-    public.reminder_rules, timestamptz, timestamptz, timestamptz, uuid[], integer
+    public.reminder_rules, timestamptz, timestamptz, timestamptz, uuid[], integer, timestamptz, uuid
 ) is
-    'The occasions of a rule whose reminders are due between two times, quiet hours aside.';
+    'The occasions of a rule whose reminders are due between two times, quiet hours aside; in the order of due_at and subject_id.';
+comment on function private.occasion_over_at(text, private.reminder_occasion) is
+    'From when on no rule reminds of an occasion again, however it is changed.';
 comment on function private.reminder_time(time, time, text, timestamptz, timestamptz) is
     'When a reminder is sent: when it is due, or after the quiet hours, or before them if the occasion is over by then; null if neither can be.';
 comment on function private.due_reminders(
-    public.reminder_rules, timestamptz, timestamptz, uuid[], integer
+    public.reminder_rules, timestamptz, timestamptz, uuid[], integer, timestamptz, uuid
 ) is
     'The reminders of a rule that are to be sent at a time, or until a later one, with the time of each (null: the quiet hours leave none). Those that were sent or dropped are left out.';

@@ -1,8 +1,8 @@
 /*
     Sends the reminders that are due. A batch of one rule at a time is one transaction: it locks the
     customers and what they are reminded of, looks again whether each reminder still applies, notes
-    it in private.sent_reminders, and posts the messages. Locks: contacts, jobs, invoices, balances,
-    conversations, as everywhere. What somebody else holds is left for a later call.
+    it in private.sent_reminders, and posts the messages. Locks: identities, contacts, jobs, invoices,
+    balances, conversations, as everywhere. What somebody else holds is left for a later call.
 */
 insert into private.sentences (key, language, sentence)
 values
@@ -10,8 +10,8 @@ values
     ('reminder.opted_out', 'sl', 'Stranka ne želi opomnikov.'),
     ('reminder.no_marketing', 'en', 'The customer stopped marketing messages on WhatsApp.'),
     ('reminder.no_marketing', 'sl', 'Stranka je na WhatsAppu odjavila tržna sporočila.'),
-    ('reminder.unreachable', 'en', 'The customer has no conversation on WhatsApp and no login to the portal that the rule could use.'),
-    ('reminder.unreachable', 'sl', 'Stranka nima pogovora na WhatsAppu niti prijave v portal, ki bi ju pravilo lahko uporabilo.'),
+    ('reminder.unreachable', 'en', 'The customer has neither a proved number on WhatsApp nor a login to the portal that the rule could use.'),
+    ('reminder.unreachable', 'sl', 'Stranka nima potrjene številke na WhatsAppu niti prijave v portal, ki bi ju pravilo lahko uporabilo.'),
     ('reminder.template', 'en', 'WhatsApp does not send the template now.'),
     ('reminder.template', 'sl', 'WhatsApp te predloge trenutno ne pošilja.'),
     ('reminder.unfilled', 'en', '{variable} has no value for this customer.'),
@@ -24,7 +24,9 @@ create type private.planned_reminder as (
     due             private.reminder_occasion,
     -- whatsapp or portal; null if it can't be sent
     way             text,
+    -- null on WhatsApp: it is opened at address
     conversation_id uuid,
+    address         private.whatsapp_address,
     message         text,
     content         jsonb,
     -- the end of the key of a sentence
@@ -40,7 +42,12 @@ create function private.can_send_template(rule public.reminder_rules)
     set search_path = ''
 as $$
 begin
-    if rule.template is null then
+    if rule.template is null or exists (
+        select
+        from public.whatsapp_channels w
+        where w.id = rule.whatsapp_channel_id
+          and w.stopped_at is not null
+    ) then
         return false;
     end if;
     perform private.check_known_template(
@@ -104,22 +111,25 @@ declare
         select string_agg(g.value, ' ')
         from jsonb_each_text(given) g
     );
+    names constant text[] := private.variables_in(concat(texts, rule.text));
 begin
     return query
         -- materialized: Postgres would compute a value anew wherever it is used
-        with reached as materialized (
+        with met as materialized (
             select
                 d.place,
                 c.id,
                 c.preferences,
+                c.portal_user_id,
                 t.marketing_stopped_at is not null and is_marketing as is_stopped,
                 k.id as thread,
-                case
-                    when c.id is null or not private.wants_reminders(c.preferences) then null
-                    when can_send and k.id is not null and (t.marketing_stopped_at is null or not is_marketing)
-                        then 'whatsapp'
-                    when rule.text is not null and c.portal_user_id is not null then 'portal'
-                end as way
+                case when rule.template is not null and c.id is not null and k.id is null then
+                    private.whatsapp_address(
+                        account_id => rule.account_id,
+                        contact_id => c.id,
+                        whatsapp_channel_id => rule.whatsapp_channel_id
+                    )
+                end as address
             from unnest(due) with ordinality as d (
                 subject_id, occasion, customer_id, job_id, invoice_id, due_at, ends_at, place
             )
@@ -142,6 +152,19 @@ begin
             ) k
                 on rule.template is not null
         ),
+        reached as materialized (
+            select
+                m.*,
+                case
+                    when m.id is null or not private.wants_reminders(m.preferences) then null
+                    when can_send
+                        and (m.thread is not null or (m.address).identity_key is not null)
+                        and not m.is_stopped
+                        then 'whatsapp'
+                    when rule.text is not null and m.portal_user_id is not null then 'portal'
+                end as way
+            from met m
+        ),
         known as materialized (
             select
                 r.*,
@@ -150,7 +173,8 @@ begin
                     customer_id => r.id,
                     user_id => null,
                     job_id => due[r.place].job_id,
-                    invoice_id => due[r.place].invoice_id
+                    invoice_id => due[r.place].invoice_id,
+                    names => names
                 ) end as variables
             from reached r
         ),
@@ -176,6 +200,7 @@ begin
             due[w.place],
             case when w.variable is null then w.way end,
             case when w.way = 'whatsapp' and w.variable is null then w.thread end,
+            case when w.way = 'whatsapp' and w.variable is null then w.address end,
             case
                 when w.variable is not null then null
                 when w.way = 'portal' then private.filled_text(rule.text, w.variables)
@@ -204,7 +229,8 @@ begin
                 when w.variable is not null then 'unfilled'
                 when w.way is not null then null
                 when w.id is not null and not private.wants_reminders(w.preferences) then 'opted_out'
-                when w.thread is null or w.id is null then 'unreachable'
+                when w.id is null or w.thread is null and (w.address).identity_key is null
+                    then 'unreachable'
                 when not can_send then 'template'
                 when w.is_stopped then 'no_marketing'
                 else 'unreachable'
@@ -216,19 +242,50 @@ end
 $$;
 
 
-create function private.post_templates(planned private.planned_reminder[])
+create function private.post_templates(
+    rule public.reminder_rules,
+    planned private.planned_reminder[]
+)
     returns void
     language plpgsql
     set search_path = ''
     -- few rows at a time, found by key
     set plan_cache_mode = force_generic_plan
 as $$
+declare
+    opening private.whatsapp_item[];
+    opened private.whatsapp_item;
 begin
     perform
     from public.conversations k
     where k.id in (select p.conversation_id from unnest(planned) p)
     order by k.id
     for no key update;
+
+    -- after those that are there, as by webhooks
+    opening := array(
+        select private.opening_item(
+            account_id => rule.account_id,
+            whatsapp_channel_id => rule.whatsapp_channel_id,
+            contact_id => (p.due).customer_id,
+            address => p.address,
+            index => p.place::integer
+        )
+        from unnest(planned) with ordinality as p (
+            due, way, conversation_id, address, message, content, reason, variable, place
+        )
+        where p.conversation_id is null
+    );
+    if opening <> '{}' then
+        foreach opened in array private.open_whatsapp_threads(opening) loop
+            if opened.contact_id <> (planned[opened.index].due).customer_id then
+                raise sqlstate '40001' using
+                    message = 'The number of a customer was another''s meanwhile.',
+                    hint = 'Try again.';
+            end if;
+            planned[opened.index].conversation_id := opened.conversation_id;
+        end loop;
+    end if;
 
     -- numbered as everywhere, see conversation_activity.last_seq
     with posted as (
@@ -277,13 +334,51 @@ create function private.hold_reminded(
     set search_path = ''
 as $$
 declare
+    openers uuid[] := '{}';
+    addresses text[];
     customers uuid[];
     subjects uuid[];
 begin
+    -- whose conversations may be opened: they stay theirs until then
+    if rule.template is not null then
+        openers := array(
+            select d.customer_id
+            from unnest(due) d
+            where not exists (
+                select
+                from public.conversations k
+                where k.customer_id = d.customer_id
+                  and k.account_id = rule.account_id
+                  and k.channel = 'whatsapp'
+                  and k.whatsapp_channel_id = rule.whatsapp_channel_id
+            )
+        );
+    end if;
+    if openers <> '{}' then
+        addresses := array(
+            select i.kind || ':' || i.match_key
+            from public.contact_identities i
+            where i.contact_id = any (openers)
+              and i.account_id = rule.account_id
+              and i.kind in ('bsuid', 'phone')
+            order by i.kind, i.match_key
+            for share skip locked
+        );
+        openers := array(
+            select i.contact_id
+            from public.contact_identities i
+            where i.contact_id = any (openers)
+              and i.account_id = rule.account_id
+              and i.kind in ('bsuid', 'phone')
+              and i.kind || ':' || i.match_key <> all (addresses)
+        );
+    end if;
     customers := array(
         select c.id
         from public.contacts c
         where c.id in (select d.customer_id from unnest(due) d)
+          -- somebody else holds a number of theirs
+          and c.id <> all (openers)
           and c.deleted_at is null
         order by c.id
         for share skip locked
@@ -323,7 +418,13 @@ end
 $$;
 
 
-create function private.send_reminders_of(rule public.reminder_rules, batch integer, at timestamptz)
+create function private.send_reminders_of(
+    rule public.reminder_rules,
+    batch integer,
+    at timestamptz,
+    after_at timestamptz default null,
+    after_id uuid default null
+)
     returns jsonb
     language plpgsql
     set search_path = ''
@@ -336,10 +437,11 @@ declare
 begin
     due := array(
         select d.due
-        from private.due_reminders(rule, at => at, most => batch) d
+        from private.due_reminders(
+            rule, at => at, most => batch, after_at => after_at, after_id => after_id) d
     );
     if due = '{}' then
-        return jsonb_build_object('found', 0, 'sent', 0, 'dropped', 0);
+        return jsonb_build_object('found', 0, 'sent', 0, 'dropped', 0, 'last', null);
     end if;
     held := private.hold_reminded(rule, due);
     -- once they are locked: whether each still applies, for the same customer
@@ -355,8 +457,16 @@ begin
     );
 
     with settled as (
-        insert into private.sent_reminders (rule_id, subject_id, occasion, account_id, reason)
-        select rule.id, (p.due).subject_id, (p.due).occasion, rule.account_id, p.reason
+        insert into private.sent_reminders (
+            rule_id, subject_id, occasion, account_id, reason, over_at
+        )
+        select
+            rule.id,
+            (p.due).subject_id,
+            (p.due).occasion,
+            rule.account_id,
+            p.reason,
+            private.occasion_over_at(rule.kind, p.due)
         from unnest(planned) p
         on conflict do nothing
         returning subject_id, occasion
@@ -370,7 +480,8 @@ begin
     where p.reason is null;
 
     if exists (select from unnest(sent) p where p.way = 'whatsapp') then
-        perform private.post_templates(array(select p from unnest(sent) p where p.way = 'whatsapp'));
+        perform private.post_templates(
+            rule, array(select p from unnest(sent) p where p.way = 'whatsapp'));
     end if;
     if exists (select from unnest(sent) p where p.way = 'portal') then
         perform private.post_notices(array(
@@ -382,15 +493,94 @@ begin
         ));
     end if;
     return jsonb_build_object(
-        'found', cardinality(held),
+        'found', cardinality(due),
         'sent', coalesce(cardinality(sent), 0),
-        'dropped', cardinality(planned) - coalesce(cardinality(sent), 0)
+        'dropped', cardinality(planned) - coalesce(cardinality(sent), 0),
+        'last', jsonb_build_object(
+            'due_at', due[cardinality(due)].due_at, 'subject_id', due[cardinality(due)].subject_id)
     );
 end
 $$;
 
 
-create function backend.send_reminders(batch integer default 500, at timestamptz default now())
+create function private.tg_jobs__ring()
+    returns trigger
+    language plpgsql
+    -- definer: users may not wake workers
+    security definer
+    set search_path = ''
+as $$
+begin
+    -- a reminder that becomes due by the time alone is found by the schedule
+    if exists (
+        select
+        from public.reminder_rules r
+        where r.account_id = new.account_id
+          and r.is_active
+          and case r.kind
+              when 'before_appointment' then
+                  new.status in ('scheduled', 'rescheduled')
+                  and now() between new.starts_at - make_interval(mins => r.minutes) and new.starts_at
+              when 'after_job' then
+                  new.status = 'completed'
+                  and now() >= coalesce(new.ends_at, new.starts_at) + make_interval(mins => r.minutes)
+          end
+    ) then
+        perform private.ring('send_later');
+    end if;
+    return null;
+end
+$$;
+
+create trigger _600_ring_insert
+    after insert on public.jobs
+    for each row
+    execute function private.tg_jobs__ring();
+
+create trigger _600_ring_update
+    after update on public.jobs
+    for each row
+    when (
+        (new.status, new.starts_at, new.ends_at) is distinct from (old.status, old.starts_at, old.ends_at)
+    )
+    execute function private.tg_jobs__ring();
+
+
+create function private.prune_sent_reminders(batch integer, kept interval)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    pruned integer;
+begin
+    with over as (
+        select s.rule_id, s.subject_id, s.occasion
+        from private.sent_reminders s
+        where s.over_at < now() - kept
+        order by s.over_at
+        limit batch
+        -- another run may be deleting them
+        for update skip locked
+    )
+    delete from private.sent_reminders s
+    using over o
+    where s.rule_id = o.rule_id
+      and s.subject_id = o.subject_id
+      and s.occasion = o.occasion;
+
+    get diagnostics pruned = row_count;
+    return pruned;
+end
+$$;
+
+
+create function backend.send_reminders(
+    batch integer default 500,
+    at timestamptz default now(),
+    -- what the call before answered, where it was not done
+    after jsonb default null
+)
     returns jsonb
     language plpgsql
     -- definer: service_role has no rights of its own on tables
@@ -399,19 +589,27 @@ create function backend.send_reminders(batch integer default 500, at timestamptz
 as $$
 declare
     most constant integer := least(greatest(batch, 1), 1000);
+    -- of many rules no call looks through all
+    ends_at constant timestamptz := clock_timestamp() + interval '1 second';
     rule public.reminder_rules;
     rule_id uuid;
     done jsonb;
+    examined integer := 0;
     sent integer := 0;
     dropped integer := 0;
+    goes_on jsonb;
 begin
     for rule_id in
         select r.id
         from public.reminder_rules r
         where r.is_active
+          and (after is null or r.id >= (after ->> 'rule_id')::uuid)
         order by r.id
     loop
-        exit when sent + dropped >= most;
+        if examined >= most or clock_timestamp() > ends_at then
+            goes_on := jsonb_build_object('rule_id', rule_id);
+            exit;
+        end if;
         -- it is not changed while its reminders are sent
         select r.*
         into rule
@@ -423,19 +621,33 @@ begin
         -- it waits until WhatsApp sends its template again, or until the occasions are over
         continue when rule.text is null and not private.can_send_template(rule);
 
-        done := private.send_reminders_of(rule, batch => most - sent - dropped, at => at);
+        done := private.send_reminders_of(
+            rule,
+            batch => most - examined,
+            at => at,
+            after_at => case when rule_id::text = after ->> 'rule_id'
+                then (after ->> 'due_at')::timestamptz end,
+            after_id => case when rule_id::text = after ->> 'rule_id'
+                then (after ->> 'subject_id')::uuid end
+        );
+        examined := examined + (done ->> 'found')::integer;
         sent := sent + (done ->> 'sent')::integer;
         dropped := dropped + (done ->> 'dropped')::integer;
+        if examined >= most then
+            goes_on := done -> 'last' || jsonb_build_object('rule_id', rule_id);
+            exit;
+        end if;
     end loop;
     return jsonb_build_object(
         'sent', sent,
         'dropped', dropped,
-        'is_done', sent + dropped < most
+        'is_done', goes_on is null,
+        'after', goes_on
     );
 end
 $$;
 
-grant execute on function backend.send_reminders(integer, timestamptz) to service_role;
+grant execute on function backend.send_reminders(integer, timestamptz, jsonb) to service_role;
 
 
 comment on type private.planned_reminder is
@@ -448,14 +660,22 @@ comment on function private.plan_reminders(
     public.reminder_rules, private.reminder_occasion[]
 ) is
     'How each customer will be reminded, in the order given: by WhatsApp, in the portal, or not and why.';
-comment on function private.post_templates(private.planned_reminder[]) is
-    'Posts reminders as template messages of the system, and queues them for WhatsApp.';
+comment on function private.post_templates(
+    public.reminder_rules, private.planned_reminder[]
+) is
+    'Posts reminders as template messages of the system, and queues them for WhatsApp; opens conversations where there are none.';
 comment on function private.hold_reminded(
     public.reminder_rules, private.reminder_occasion[]
 ) is
-    'Locks the customers and subjects of reminders, and returns the reminders whose locks were free.';
-comment on function private.send_reminders_of(public.reminder_rules, integer, timestamptz) is
-    'Sends up to batch reminders of one rule: {found, sent, dropped}.';
-comment on function backend.send_reminders(integer, timestamptz) is
-    'Sends up to batch reminders (at most 1,000) that are due, or drops those that reach nobody: {sent, dropped, is_done}. Call it again until is_done.'
-    ' Type: {sent: integer, dropped: integer, is_done: boolean}';
+    'Locks the customers and subjects of reminders, and the identities by which conversations may be opened; returns the reminders whose locks were free.';
+comment on function private.send_reminders_of(
+    public.reminder_rules, integer, timestamptz, timestamptz, uuid
+) is
+    'Looks at up to batch reminders of one rule that are due, and sends them: {found, sent, dropped, last: {due_at, subject_id}}.';
+comment on function private.tg_jobs__ring() is
+    'Wakes the worker that sends reminders, if a job''s new time or status makes one due.';
+comment on function private.prune_sent_reminders(integer, interval) is
+    'Deletes at most batch notes of reminders whose occasions have been over for longer than that; returns their number.';
+comment on function backend.send_reminders(integer, timestamptz, jsonb) is
+    'Looks at up to batch reminders (at most 1,000) that are due, sends them, or drops those that reach nobody: {sent, dropped, is_done, after}. Call it again, with after, until is_done.'
+    ' Type: {sent: integer, dropped: integer, is_done: boolean, after: json | null}';

@@ -60,17 +60,17 @@ begin
                 case
                     -- nobody can be reached in time
                     when times[p.place] is null and p.reason is null then (
-                        occasions[p.place], null, null, null, null, 'quiet_hours', null
+                        occasions[p.place], null, null, null, null, null, 'quiet_hours', null
                     )::private.planned_reminder
                     else (
-                        occasions[p.place], p.way, p.conversation_id, p.message, p.content, p.reason,
-                        p.variable
+                        occasions[p.place], p.way, p.conversation_id, p.address, p.message, p.content,
+                        p.reason, p.variable
                     )::private.planned_reminder
                 end,
                 times[p.place]
             )
         from private.plan_reminders(rule, occasions) with ordinality as p (
-            due, way, conversation_id, message, content, reason, variable, place
+            due, way, conversation_id, address, message, content, reason, variable, place
         );
 end
 $$;

@@ -109,21 +109,30 @@ begin
             hint = 'Give keys.auth of the browser''s subscription, as base64url without "=".';
     end if;
 
-    -- what waits for a device is its former user's
+    -- An endpoint is an address, which others may know; the keys are the device's own. So a device
+    -- changes hands with its keys alone. What waits for it is its former user's.
     delete from public.push_subscriptions s
     where s.endpoint = keep_push_subscription.endpoint
-      and s.user_id <> auth.uid();
+      and s.user_id <> auth.uid()
+      and s.p256dh = keep_push_subscription.p256dh
+      and s.auth = keep_push_subscription.auth;
 
     insert into public.push_subscriptions as s (user_id, endpoint, p256dh, auth)
     values (auth.uid(), endpoint, p256dh, auth)
     on conflict on constraint push_subscriptions_endpoint_key do update
-        set user_id = excluded.user_id,
-            p256dh = excluded.p256dh,
+        set p256dh = excluded.p256dh,
             auth = excluded.auth,
             not_before = excluded.not_before,
             failures = 0
+        where s.user_id = excluded.user_id
     returning s.id
     into kept;
+    if kept is null then
+        raise sqlstate 'PT409' using
+            message = 'Another user is told on this device, and its keys are not these.',
+            detail = 'field: p256dh, auth',
+            hint = 'Give the keys of the browser''s subscription; or let the browser unsubscribe and subscribe again.';
+    end if;
 
     -- a browser that was given up leaves its subscription behind
     delete from public.push_subscriptions s
@@ -266,7 +275,7 @@ comment on function public.push_key() is
     'The public key of VAPID with which a browser subscribes (applicationServerKey), in base64url; null where notifications are not set up.'
     ' Type: text | null';
 comment on function public.save_push_subscription(text, text, text) is
-    'Tells the caller on this device from now on: endpoint, keys.p256dh and keys.auth of the browser''s subscription. A device that another user has used is the caller''s now. Returns the subscription''s id. Another address than that of a push service: 422. Notifications are not set up: 409.';
+    'Tells the caller on this device from now on: endpoint, keys.p256dh and keys.auth of the browser''s subscription. A device that another user has used is the caller''s now, if the keys are the same; otherwise: 409. Returns the subscription''s id. Another address than that of a push service: 422. Notifications are not set up: 409.';
 comment on function public.delete_push_subscription(text) is
     'Ends the notifications on a device of the caller. Call it when the user signs out.';
 comment on function backend.set_push_key(text, boolean) is

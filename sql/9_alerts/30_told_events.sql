@@ -165,7 +165,8 @@ create function private.tg_jobs__notify()
 as $$
 begin
     if private.has_devices() and (
-        tg_op = 'INSERT'
+        -- a record of past work is no news
+        tg_op = 'INSERT' and coalesce(new.ends_at, new.starts_at) > now()
         or new.status <> old.status
         -- as the chat is told
         or new.status = 'rescheduled'

@@ -1024,7 +1024,8 @@ comment on function private.guard_table(text, text[], text[]) is
 
 /*
     Data that is kept for a limited time, and its deletion: log entries, raw webhooks, runs and
-    errors of the sync. Messages, their statuses and contacts stay as long as their account.
+    errors of the sync, what was noted so that nothing is sent twice, and what waited to be sent or
+    told. Messages, their statuses and contacts stay as long as their account.
 */
 create table private.retention (
     only_row       boolean primary key default true
@@ -1034,7 +1035,15 @@ create table private.retention (
                    constraint retention_webhook_events_check
                    check (webhook_events >= interval '7 days'),
     sync           interval not null default interval '90 days'
-                   constraint retention_sync_check check (sync >= interval '1 day')
+                   constraint retention_sync_check check (sync >= interval '1 day'),
+    -- after the time from which on no rule reminds of the occasion again
+    sent_reminders interval not null default interval '30 days'
+                   constraint retention_sent_reminders_check
+                   check (sent_reminders >= interval '1 day'),
+    -- of scheduled messages that were sent, cancelled or failed; what was sent stays a message
+    scheduled_messages interval not null default interval '90 days'
+                   constraint retention_scheduled_messages_check
+                   check (scheduled_messages >= interval '1 day')
 );
 alter table private.retention enable row level security;
 
@@ -1136,7 +1145,12 @@ begin
         'changes', private.prune_changes(batch => batch_size),
         'webhook_events', private.prune_webhook_events(batch => batch_size),
         'sync', private.prune_sync(
-            batch => batch_size, kept => (select r.sync from private.retention r))
+            batch => batch_size, kept => (select r.sync from private.retention r)),
+        'sent_reminders', private.prune_sent_reminders(
+            batch => batch_size, kept => (select r.sent_reminders from private.retention r)),
+        'scheduled_messages', private.prune_scheduled_messages(
+            batch => batch_size, kept => (select r.scheduled_messages from private.retention r)),
+        'notifications', private.prune_notifications(batch => batch_size)
     );
 end
 $$;
@@ -1150,12 +1164,16 @@ comment on column private.retention.webhook_events is
     'How long raw webhooks are kept, so that they can be applied again.';
 comment on column private.retention.sync is
     'How long runs and errors of the sync are kept.';
+comment on column private.retention.sent_reminders is
+    'How long it is kept that a reminder was sent or dropped, once no rule can remind of the occasion again.';
+comment on column private.retention.scheduled_messages is
+    'How long scheduled messages are kept after they were sent or cancelled, or failed.';
 comment on function private.prune_changes(integer) is
     'Deletes at most batch log entries that no cursor needs any more; returns their number.';
 comment on function private.prune_webhook_events(integer) is
     'Deletes at most batch raw webhooks that are older than their retention; returns their number.';
 comment on function backend.prune(integer) is
-    'Deletes at most batch rows (1 to 5,000) of each kind that are older than their retention, and returns their numbers: {changes, webhook_events, sync}. Call it again until all are 0.';
+    'Deletes at most batch rows (1 to 5,000) of each kind that are older than their retention, and returns their numbers: {changes, webhook_events, sync, sent_reminders, scheduled_messages, notifications}. Call it again until all are 0.';
 
 
 /*

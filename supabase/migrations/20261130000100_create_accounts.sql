@@ -522,6 +522,51 @@ end
 $$;
 
 
+-- A user who works for one account need not name it.
+create function private.only_account_id(account_ids uuid[])
+    returns uuid
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    if cardinality(account_ids) > 1 then
+        raise sqlstate 'PT422' using
+            message = 'account_id is needed: you work for several accounts.',
+            detail = 'field: account_id',
+            hint = 'Give the id of one of your accounts.';
+    end if;
+    return account_ids[1];
+end
+$$;
+
+
+create function private.only_writable_account_id()
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return private.only_account_id(array(select private.my_writable_account_ids()));
+end
+$$;
+
+
+create function private.tg__default_account()
+    returns trigger
+    language plpgsql
+    -- definer: users may not call its helpers
+    security definer
+    set search_path = ''
+as $$
+begin
+    new.account_id := private.only_writable_account_id();
+    return new;
+end
+$$;
+
+
 grant select on public.account_members to authenticated;
 
 
@@ -547,6 +592,12 @@ comment on function private.require_member(uuid) is
     'Refuses a caller who does not work for an account (404).';
 comment on function private.require_writable(uuid) is
     'Refuses a caller who may not write for an account: its contacts, its conversations and what follows them.';
+comment on function private.only_account_id(uuid[]) is
+    'The one account of these; null where there is none. Refuses (422) where there are several.';
+comment on function private.only_writable_account_id() is
+    'The account of a caller who may write in one account; null for none. Refuses (422) a caller who has to name one.';
+comment on function private.tg__default_account() is
+    'Gives a row without an account the only one in which its writer may write.';
 comment on constraint accounts_external_id_check on public.accounts is
     'An external_id has 1 to 64 letters, digits and hyphens.';
 comment on constraint accounts_name_check on public.accounts is

@@ -1946,6 +1946,16 @@ create index scheduled_messages_due_at_idx
     on public.scheduled_messages (due_at)
     where status = 'waiting';
 
+-- how many wait in each conversation of the inbox
+create index scheduled_messages_waiting_idx
+    on public.scheduled_messages (conversation_id)
+    where status = 'waiting';
+
+-- what is finished is deleted after a time
+create index scheduled_messages_finished_idx
+    on public.scheduled_messages (updated_at)
+    where status <> 'waiting';
+
 create index scheduled_messages_conversation_idx
     on public.scheduled_messages (conversation_id, send_at);
 
@@ -2013,6 +2023,18 @@ begin
         return new;
     end if;
 
+    if tg_op = 'INSERT' and new.conversation_id is null then
+        if new.customer_id is null then
+            raise sqlstate 'PT422' using
+                message = 'The message names no conversation.',
+                detail = 'field: conversation_id',
+                hint = 'Give the conversation_id, or the customer_id for the customer''s conversation on WhatsApp.';
+        end if;
+        new.conversation_id := private.whatsapp_thread_of_customer(
+            customer_id => new.customer_id,
+            template => case new.type when 'template' then new.content else new.template end
+        );
+    end if;
     -- a merge moves it to another contact, and a deletion must find the row. A row that is there
     -- already is locked before its conversation and moves along.
     if tg_op = 'INSERT' then
@@ -2035,6 +2057,16 @@ begin
         raise insufficient_privilege using
             message = 'You may read this conversation, not write in it.',
             hint = 'Owners, admins and agents may.';
+    elsif exists (
+        select
+        from public.contacts c
+        where c.id = thread.customer_id
+          and c.deleted_at is not null
+    ) then
+        raise sqlstate 'PT422' using
+            message = 'The contact of this conversation was deleted.',
+            detail = 'field: conversation_id',
+            hint = 'When the person writes again, a new conversation opens.';
     elsif new.send_at is null then
         raise sqlstate 'PT422' using
             message = 'send_at is needed.',
@@ -2277,6 +2309,34 @@ end
 $$;
 
 
+create function private.prune_scheduled_messages(batch integer, kept interval)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    pruned integer;
+begin
+    with finished as (
+        select s.id
+        from public.scheduled_messages s
+        where s.status <> 'waiting'
+          and s.updated_at < now() - kept
+        order by s.updated_at
+        limit batch
+        -- another run may be deleting them
+        for update skip locked
+    )
+    delete from public.scheduled_messages s
+    using finished f
+    where s.id = f.id;
+
+    get diagnostics pruned = row_count;
+    return pruned;
+end
+$$;
+
+
 create function backend.send_scheduled(batch integer default 100, at timestamptz default now())
     returns jsonb
     language plpgsql
@@ -2325,7 +2385,7 @@ grant execute on function backend.send_scheduled(integer, timestamptz) to servic
 
 
 comment on table public.scheduled_messages is
-    'Messages that are sent later. Insert one with its conversation_id and send_at; update it, or set its status to cancelled, while it waits. Customers see none of it. The message that is sent has the same id.';
+    'Messages that are sent later. Insert one with its conversation_id and send_at, or with a customer_id and a template, which opens the conversation on WhatsApp if there is none; update it, or set its status to cancelled, while it waits. Customers see none of it. The message that is sent has the same id.';
 comment on column public.scheduled_messages.id is
     'Identifies the row, and later the message. A client may choose it.';
 comment on column public.scheduled_messages.account_id is
@@ -2333,7 +2393,7 @@ comment on column public.scheduled_messages.account_id is
 comment on column public.scheduled_messages.conversation_id is
     'The conversation in which it will be sent.';
 comment on column public.scheduled_messages.customer_id is
-    'The contact of the conversation; null for a group.';
+    'The contact of the conversation; null for a group. If given in place of conversation_id, it means the customer''s conversation on WhatsApp.';
 comment on column public.scheduled_messages.author_id is
     'The member who wrote it or last changed what it says, and in whose name it is sent. Who moves it to another time does not become its author.';
 comment on column public.scheduled_messages.author_name is
@@ -2379,6 +2439,8 @@ comment on function private.tg_scheduled_messages__ring() is
     'Wakes the worker that sends messages at their time.';
 comment on function private.send_scheduled(uuid, uuid, timestamptz) is
     'Posts one message whose time has come: sent, failed, moved (quiet hours), put_off, busy or gone.';
+comment on function private.prune_scheduled_messages(integer, interval) is
+    'Deletes at most batch messages that were finished longer ago than that; returns their number.';
 comment on function backend.send_scheduled(integer, timestamptz) is
     'Posts up to batch messages (at most 500) whose time has come: {sent, failed, moved, is_done, next_at}. Call it again until is_done; next_at is when the next one is due.'
     ' Type: {sent: integer, failed: integer, moved: integer, is_done: boolean, next_at: timestamptz | null}';
@@ -2958,6 +3020,33 @@ begin
 end
 $$;
 
+create function private.tg_account_members__lock_conversations()
+    returns trigger
+    language plpgsql
+    -- definer: as for viewers
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform
+    from public.conversations k
+    join public.desk_states s
+        on s.id = k.id
+    where s.account_id = old.account_id
+      and s.assignee_id = old.user_id
+    order by k.id
+    for no key update of k;
+    return old;
+end
+$$;
+
+-- The foreign key frees the conversations of a member who is removed, and notes that under their
+-- locks. They are locked before their states, as by who takes or snoozes them.
+create trigger _080_lock_conversations
+    before delete on public.account_members
+    for each row
+    execute function private.tg_account_members__lock_conversations();
+
 -- a viewer can't answer
 create trigger _500_free_conversations
     after update of role on public.account_members
@@ -2998,16 +3087,16 @@ declare
     account uuid;
     assignee uuid;
 begin
-    -- A demotion meanwhile would leave the conversation with a viewer. The member before the
-    -- conversation, as a demotion has them.
-    if way = 'hand over' then
+    -- A demotion meanwhile would leave the conversation with a viewer, and a removal with nobody.
+    -- The member before the conversation, as both have them.
+    if way in ('take', 'hand over') then
         perform
         from public.conversations k
         join public.account_members m
             on m.account_id = k.account_id
         where k.id = assign_conversation.conversation_id
           and k.account_id in (select private.my_writable_account_ids())
-          and m.user_id = assign_conversation.user_id
+          and m.user_id = case way when 'take' then me else assign_conversation.user_id end
         for share of m;
     end if;
     account := private.lock_desk(conversation_id);
@@ -3109,6 +3198,8 @@ comment on function private.tg__keep_untaken() is
     'Keeps untaken_conversations as a conversation and its state at the desk are.';
 comment on function private.tg_account_members__free_conversations() is
     'Frees the conversations of a member who becomes a viewer.';
+comment on function private.tg_account_members__lock_conversations() is
+    'Locks the conversations of a member who is removed.';
 comment on function private.write_assignee(uuid, uuid, uuid) is
     'Writes who answers a conversation, which the caller has locked.';
 comment on function private.assign_conversation(uuid, text, uuid) is
@@ -3156,6 +3247,12 @@ alter table public.labels enable row level security;
 
 grant select, delete on public.labels to authenticated;
 
+
+create trigger _005_default_account
+    before insert on public.labels
+    for each row
+    when (current_user = 'authenticated' and new.account_id is null)
+    execute function private.tg__default_account();
 
 create trigger _050_keep_owner
     before update on public.labels
@@ -3298,7 +3395,7 @@ comment on table public.labels is
 comment on column public.labels.id is
     'Identifies the label. A client may choose it.';
 comment on column public.labels.account_id is
-    'The account whose label it is.';
+    'The account whose label it is; filled in if you write for one account.';
 comment on column public.labels.name is
     'The text that people read, 1 to 64 characters, unique in the account.';
 comment on column public.labels.colour is
@@ -3541,14 +3638,17 @@ create function private.stay_at_desk(account_id uuid)
     security definer
     set search_path = ''
 as $$
+declare
+    account constant uuid := coalesce(
+        account_id, private.only_account_id(array(select private.my_account_ids())));
 begin
-    perform private.require_member(account_id);
+    perform private.require_member(account);
     insert into private.desk_presence as p (account_id, user_id)
-    values (stay_at_desk.account_id, auth.uid())
+    values (account, auth.uid())
     on conflict on constraint desk_presence_pkey do update
         set seen_at = now();
     insert into private.desk_turns (account_id, user_id)
-    values (stay_at_desk.account_id, auth.uid())
+    values (account, auth.uid())
     on conflict on constraint desk_turns_pkey do nothing;
 end
 $$;
@@ -3556,7 +3656,7 @@ $$;
 grant execute on function private.stay_at_desk(uuid) to authenticated;
 
 
-create function public.stay_at_desk(account_id uuid)
+create function public.stay_at_desk(account_id uuid default null)
     returns void
     language plpgsql
     set search_path = ''
@@ -3689,7 +3789,7 @@ comment on table private.desk_turns is
 comment on function private.stay_at_desk(uuid) is
     'Notes that the caller is at the desk of an account.';
 comment on function public.stay_at_desk(uuid) is
-    'Says that you are at the desk of an account; say it once a minute while you are. It counts for 2 minutes: see accounts.assigns_in_turn. Not a member of the account: 404.';
+    'Says that you are at the desk of an account; say it once a minute while you are. It counts for 2 minutes: see accounts.assigns_in_turn. If you work for one account, it need not be named; for several: 422. Not a member of the account: 404.';
 comment on function private.next_at_desk(uuid) is
     'The member present at the desk who was given a conversation least recently, and who has now had the turn; null if nobody who may answer is there.';
 comment on function private.tg_messages__reach_desk() is

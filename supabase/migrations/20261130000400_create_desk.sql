@@ -244,18 +244,6 @@ end
 $$;
 
 
-create function private.only_writable_account_id()
-    returns uuid
-    language sql
-    stable
-    set search_path = ''
-as $$
-    -- a user who works for one account need not name it
-    select case when count(*) = 1 then min(a::text)::uuid end
-    from private.my_writable_account_ids() a
-$$;
-
-
 comment on function private.require_written_here(jsonb, text[]) is
     'Refuses a field that is not writable, and names it.';
 comment on function private.read_face(text, jsonb) is
@@ -268,8 +256,6 @@ comment on function private.tg__require_hits() is
     'Refuses a statement that found no row (404): a row that row level security hides is no success.';
 comment on function private.tg__write_face() is
     'Writes through a face; its argument is the face''s name in status_words.';
-comment on function private.only_writable_account_id() is
-    'The account of a caller who may write in one account only; null otherwise.';
 
 
 /*
@@ -2849,9 +2835,11 @@ as $$
 begin
     -- those since the merge counted the points of both
     insert into private.sent_reminders (
-        rule_id, subject_id, occasion, account_id, reason, settled_at
+        rule_id, subject_id, occasion, account_id, reason, settled_at, over_at
     )
-    select s.rule_id, merge.dropped_contact_id, s.occasion, s.account_id, s.reason, s.settled_at
+    select
+        s.rule_id, merge.dropped_contact_id, s.occasion, s.account_id, s.reason, s.settled_at,
+        s.over_at
     from public.reminder_rules r
     join private.sent_reminders s
         on s.rule_id = r.id
@@ -3892,6 +3880,7 @@ select
     assignee.display_name as assignee_name,
     labels.label_ids,
     case when desk.snoozed_until > now() then desk.snoozed_until end as snoozed_until,
+    later.send_later_count,
     k.created_at,
     k.version
 from public.conversation_activity a
@@ -3948,6 +3937,20 @@ cross join lateral (
         order by o.label_id
     )
 ) as labels (label_ids)
+cross join lateral (
+    select
+        -- customers are told nothing, not even that nothing waits
+        case when a.account_id = any (array(select private.my_account_ids())) then (
+            select count(*)::integer
+            from (
+                select
+                from public.scheduled_messages o
+                where o.conversation_id = a.conversation_id
+                  and o.status = 'waiting'
+                limit 100
+            ) o
+        ) end
+) as later (send_later_count)
 cross join lateral (
     -- It says case, because Postgres does not take coalesce for leakproof: under row level
     -- security it would count from the beginning of the conversation.
@@ -4033,6 +4036,9 @@ comment on column public.inbox.label_ids is
     'The ids of the conversation''s labels; see labels. Customers see none.';
 comment on column public.inbox.snoozed_until is
     'Until when the conversation waits (UTC); null if it does not. Customers see null.';
+comment on column public.inbox.send_later_count is
+    'How many messages of scheduled_messages wait for their time in this conversation; 100 stands for 100 or more. Customers see null.'
+    ' Type: integer | null';
 comment on column public.inbox.created_at is
     'When the conversation was made (server time, UTC).';
 comment on column public.inbox.version is
@@ -4511,6 +4517,12 @@ begin
 end
 $$;
 
+create trigger _005_default_account
+    before insert on public.saved_replies
+    for each row
+    when (current_user = 'authenticated' and new.account_id is null)
+    execute function private.tg__default_account();
+
 create trigger _050_keep_owner
     before update on public.saved_replies
     for each row
@@ -4621,7 +4633,7 @@ comment on table public.saved_replies is
 comment on column public.saved_replies.id is
     'Identifies the reply. A client may choose it.';
 comment on column public.saved_replies.account_id is
-    'The account whose reply it is.';
+    'The account whose reply it is; filled in if you write for one account.';
 comment on column public.saved_replies.short_code is
     'The code that people type to find it: 1 to 32 small letters, digits, hyphens and underscores, unique in the account.';
 comment on column public.saved_replies.title is

@@ -148,6 +148,12 @@ end
 $$;
 
 
+create trigger _005_default_account
+    before insert on public.metakocka_connections
+    for each row
+    when (current_user = 'authenticated' and new.account_id is null)
+    execute function private.tg__default_account();
+
 create trigger _050_keep_owner
     before update on public.metakocka_connections
     for each row
@@ -180,7 +186,7 @@ create trigger _150_leave_company
 comment on table public.metakocka_connections is
     'An account''s connection to its company at Metakocka. The secret key is not here. For owners and admins.';
 comment on column public.metakocka_connections.account_id is
-    'The connected account.';
+    'The connected account; filled in if you write for one account.';
 comment on column public.metakocka_connections.company_id is
     'The company''s id at Metakocka. It can''t change once contacts are partners of this company (409), and it can''t be a company that another account is connected to (409).';
 comment on column public.metakocka_connections.base_url is

@@ -96,21 +96,30 @@ begin
             hint = 'Give keys.auth of the browser''s subscription, as base64url without "=".';
     end if;
 
-    -- what waits for a device is its former user's
+    -- An endpoint is an address, which others may know; the keys are the device's own. So a device
+    -- changes hands with its keys alone. What waits for it is its former user's.
     delete from public.push_subscriptions s
     where s.endpoint = keep_push_subscription.endpoint
-      and s.user_id <> auth.uid();
+      and s.user_id <> auth.uid()
+      and s.p256dh = keep_push_subscription.p256dh
+      and s.auth = keep_push_subscription.auth;
 
     insert into public.push_subscriptions as s (user_id, endpoint, p256dh, auth)
     values (auth.uid(), endpoint, p256dh, auth)
     on conflict on constraint push_subscriptions_endpoint_key do update
-        set user_id = excluded.user_id,
-            p256dh = excluded.p256dh,
+        set p256dh = excluded.p256dh,
             auth = excluded.auth,
             not_before = excluded.not_before,
             failures = 0
+        where s.user_id = excluded.user_id
     returning s.id
     into kept;
+    if kept is null then
+        raise sqlstate 'PT409' using
+            message = 'Another user is told on this device, and its keys are not these.',
+            detail = 'field: p256dh, auth',
+            hint = 'Give the keys of the browser''s subscription; or let the browser unsubscribe and subscribe again.';
+    end if;
 
     -- a browser that was given up leaves its subscription behind
     delete from public.push_subscriptions s
@@ -248,7 +257,7 @@ comment on function public.push_key() is
     'The public key of VAPID with which a browser subscribes (applicationServerKey), in base64url; null where notifications are not set up.'
     ' Type: text | null';
 comment on function public.save_push_subscription(text, text, text) is
-    'Tells the caller on this device from now on: endpoint, keys.p256dh and keys.auth of the browser''s subscription. A device that another user has used is the caller''s now. Returns the subscription''s id. Another address than that of a push service: 422. Notifications are not set up: 409.';
+    'Tells the caller on this device from now on: endpoint, keys.p256dh and keys.auth of the browser''s subscription. A device that another user has used is the caller''s now, if the keys are the same; otherwise: 409. Returns the subscription''s id. Another address than that of a push service: 422. Notifications are not set up: 409.';
 comment on function public.delete_push_subscription(text) is
     'Ends the notifications on a device of the caller. Call it when the user signs out.';
 comment on function backend.set_push_key(text, boolean) is
@@ -626,7 +635,8 @@ create function private.tg_jobs__notify()
 as $$
 begin
     if private.has_devices() and (
-        tg_op = 'INSERT'
+        -- a record of past work is no news
+        tg_op = 'INSERT' and coalesce(new.ends_at, new.starts_at) > now()
         or new.status <> old.status
         -- as the chat is told
         or new.status = 'rescheduled'
@@ -939,6 +949,8 @@ create table private.push_queue (
     subject_id      uuid not null,
     source_id       uuid,
     seq             bigint,
+    -- the messages of the burst
+    count           integer not null,
     title           text not null,
     body            text not null,
     attempts        integer not null default 0,
@@ -1034,45 +1046,85 @@ end
 $$;
 
 
-create function private.without_deleted(notification private.notifications)
-    returns private.notifications
+/*
+    What a push says now: a text may have been edited or deleted since it was noted. A burst of
+    messages is told without those that are deleted, so its latest text may be another one's.
+*/
+create function private.present_words(
+    kind text,
+    conversation_id uuid,
+    inout source_id uuid,
+    inout seq bigint,
+    inout count integer,
+    inout body text
+)
     language plpgsql
     stable
     set search_path = ''
 as $$
 declare
-    rest private.notifications := notification;
+    sender constant text := (
+        select m.sender_type
+        from public.messages m
+        where m.id = source_id
+    );
     kept record;
 begin
-    if notification.kind <> 'message' or notification.count = 1 then
-        return notification;
+    if kind = 'mention' then
+        body := coalesce(
+            (
+                select private.shortened(n.note, 120)
+                from public.conversation_notes n
+                where n.id = source_id
+                  and n.deleted_at is null
+            ),
+            body
+        );
+    elsif kind = 'message' and sender is not null then
+        select o.id, o.seq, o.message, count(*) over () as number
+        into kept
+        from (
+            select m.id, m.seq, m.message, m.revoked_at
+            from public.messages m
+            where m.conversation_id = present_words.conversation_id
+              and m.seq <= present_words.seq
+              and m.sender_type = sender
+            order by m.seq desc
+            limit present_words.count
+        ) o
+        where o.revoked_at is null
+        order by o.seq desc
+        limit 1;
+        -- where nothing is left, is_wanted says no
+        if found then
+            source_id := kept.id;
+            seq := kept.seq;
+            count := kept.number;
+            body := private.shortened(kept.message, 120);
+        end if;
     end if;
-    -- the burst is told without the messages that are deleted: its latest text is another's
-    select o.id, o.message, o.seq, count(*) over () as count
-    into kept
-    from (
-        select m.id, m.message, m.seq, m.revoked_at
-        from public.messages m
-        where m.conversation_id = notification.conversation_id
-          and m.seq <= notification.seq
-          and m.sender_type = (
-              select s.sender_type
-              from public.messages s
-              where s.id = notification.source_id
-          )
-        order by m.seq desc
-        limit notification.count
-    ) o
-    where o.revoked_at is null
-    order by o.seq desc
-    limit 1;
-    if found then
-        rest.source_id := kept.id;
-        rest.body := private.shortened(kept.message, 120);
-        rest.seq := kept.seq;
-        rest.count := kept.count;
-    end if;
-    return rest;
+end
+$$;
+
+
+create function private.push_text(account_id uuid, kind text, count integer, body text)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return case
+        when kind = 'message' and count > 1 then private.shortened(
+            private.words(
+                push_text.account_id,
+                'notification.messages',
+                jsonb_build_object('count', count, 'text', body)
+            ),
+            120
+        )
+        else body
+    end;
 end
 $$;
 
@@ -1098,7 +1150,10 @@ begin
         limit batch
         for update skip locked
     loop
-        due := private.without_deleted(due);
+        select w.source_id, w.seq, w.count, w.body
+        into due.source_id, due.seq, due.count, due.body
+        from private.present_words(
+            due.kind, due.conversation_id, due.source_id, due.seq, due.count, due.body) w;
         is_wanted := private.is_wanted(
             due.account_id, due.user_id, due.kind, due.conversation_id, due.source_id, due.seq);
         seen := (
@@ -1116,7 +1171,7 @@ begin
         end if;
         if is_wanted then
             insert into private.push_queue as q (
-                subscription_id, account_id, kind, conversation_id, subject_id, source_id, seq,
+                subscription_id, account_id, kind, conversation_id, subject_id, source_id, seq, count,
                 title, body
             )
             select
@@ -1127,18 +1182,9 @@ begin
                 due.subject_id,
                 due.source_id,
                 due.seq,
+                due.count,
                 due.title,
-                case
-                    when due.kind = 'message' and due.count > 1 then private.shortened(
-                        private.words(
-                            due.account_id,
-                            'notification.messages',
-                            jsonb_build_object('count', due.count, 'text', due.body)
-                        ),
-                        120
-                    )
-                    else due.body
-                end
+                due.body
             from public.push_subscriptions s
             where s.user_id = due.user_id
             order by s.id
@@ -1149,6 +1195,7 @@ begin
                     conversation_id = excluded.conversation_id,
                     source_id = excluded.source_id,
                     seq = excluded.seq,
+                    count = excluded.count,
                     title = excluded.title,
                     body = excluded.body,
                     attempts = 0,
@@ -1162,6 +1209,62 @@ begin
         where n.id = due.id;
     end loop;
     return pushed;
+end
+$$;
+
+
+create function private.prune_notifications(batch integer)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    -- nobody wants to be told after that, see claim_pushes
+    kept constant interval := '1 day';
+    pruned integer;
+    more integer;
+begin
+    -- where no worker sends pushes, nothing else deletes them
+    with old as (
+        select n.id
+        from private.notifications n
+        where n.due_at < now() - kept
+        order by n.due_at, n.id
+        limit batch
+        for update skip locked
+    )
+    delete from private.notifications n
+    using old o
+    where n.id = o.id;
+    get diagnostics pruned = row_count;
+
+    with old as (
+        select q.id
+        from private.push_queue q
+        where q.created_at < now() - kept
+        limit batch - pruned
+        for update skip locked
+    )
+    delete from private.push_queue q
+    using old o
+    where q.id = o.id;
+    get diagnostics more = row_count;
+    pruned := pruned + more;
+
+    -- of those who come back their own calls delete them
+    with old as (
+        select w.user_id, w.conversation_id
+        from private.conversation_watchers w
+        where w.seen_at < now() - kept
+        limit batch - pruned
+        for update skip locked
+    )
+    delete from private.conversation_watchers w
+    using old o
+    where w.user_id = o.user_id
+      and w.conversation_id = o.conversation_id;
+    get diagnostics more = row_count;
+    return pruned + more;
 end
 $$;
 
@@ -1183,7 +1286,7 @@ begin
 
     with due as (
         select
-            q.id, q.account_id, s.user_id, q.kind, q.conversation_id, q.source_id, q.seq
+            q.id, q.account_id, s.user_id, q.kind, q.conversation_id, q.source_id, q.seq, q.count, q.body
         from private.push_queue q
         join public.push_subscriptions s
             on s.id = q.subscription_id
@@ -1212,9 +1315,12 @@ begin
     judged as materialized (
         select
             d.id,
+            w.*,
             private.is_wanted(
-                d.account_id, d.user_id, d.kind, d.conversation_id, d.source_id, d.seq) as is_wanted
+                d.account_id, d.user_id, d.kind, d.conversation_id, w.source_id, w.seq) as is_wanted
         from due d
+        cross join lateral private.present_words(
+            d.kind, d.conversation_id, d.source_id, d.seq, d.count, d.body) w
     ),
     dropped as (
         delete from private.push_queue q
@@ -1224,7 +1330,11 @@ begin
     ),
     claimed as (
         update private.push_queue q
-        set attempts = q.attempts + 1,
+        set source_id = j.source_id,
+            seq = j.seq,
+            count = j.count,
+            body = j.body,
+            attempts = q.attempts + 1,
             not_before = clock_timestamp() + lease,
             worker = claim_pushes.worker
         from judged j
@@ -1242,7 +1352,7 @@ begin
             'kind', c.kind,
             'subject_id', c.subject_id,
             'title', c.title,
-            'body', c.body
+            'body', private.push_text(c.account_id, c.kind, c.count, c.body)
         )),
         '[]')
     into jobs
@@ -1374,10 +1484,14 @@ comment on column private.push_queue.not_before is
     'When the next try may begin. While a worker has the push: when its lease ends.';
 comment on function private.is_wanted(uuid, uuid, text, uuid, uuid, bigint) is
     'Whether the user still wants to be told, and may be: has not left, has not refused the kind, has not read the message; and the message or the mention is not deleted.';
-comment on function private.without_deleted(private.notifications) is
-    'A burst of messages without those that are deleted meanwhile.';
+comment on function private.present_words(text, uuid, uuid, bigint, integer, text) is
+    'The text of a message or a mention as it is now, of a burst without what is deleted: the latest message, its seq, how many, and the text.';
+comment on function private.push_text(uuid, text, integer, text) is
+    'What a push says: of several messages how many they are, and the latest text.';
 comment on function private.push_notifications(integer) is
     'Makes pushes of notifications that are due. Returns of how many.';
+comment on function private.prune_notifications(integer) is
+    'Deletes at most batch notifications and pushes that nobody was told within a day, and notes of who looked at a conversation before that; returns their number.';
 comment on function backend.claim_pushes(text, integer) is
     'Leases pushes to send now for 2 minutes, one for a device: {claimed: [{push_id, account_id, endpoint, p256dh, auth, kind, subject_id, title, body}], next_at}. next_at says when there may be others.';
 comment on function backend.settle_push(uuid, text, text, integer) is

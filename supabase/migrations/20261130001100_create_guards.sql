@@ -23,7 +23,8 @@ select private.guard_table(
 select private.guard_table(
     'scheduled_messages',
     inserted => array[
-        'id', 'conversation_id', 'type', 'message', 'content', 'reply_to', 'template', 'send_at'
+        'id', 'conversation_id', 'customer_id', 'type', 'message', 'content', 'reply_to', 'template',
+        'send_at'
     ],
     updated => array['type', 'message', 'content', 'reply_to', 'template', 'send_at', 'status']
 );

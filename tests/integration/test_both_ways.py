@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import httpx
@@ -106,6 +107,19 @@ class Desk:
         message_id: str = answer.json()[0]["id"]
         return message_id
 
+    def insert(self, table: str, **columns: Any) -> list[dict[str, Any]]:
+        """The agent's new row."""
+        answer = self._rest.post(
+            f"/{table}", json=columns, headers={"Prefer": "return=representation"}
+        )
+        answer.raise_for_status()
+        rows: list[dict[str, Any]] = answer.json()
+        return rows
+
+    def change(self, table: str, row: str, **columns: Any) -> None:
+        """The agent changes a row."""
+        self._rest.patch(f"/{table}?id=eq.{row}", json=columns).raise_for_status()
+
     def messages(self) -> list[dict[str, Any]]:
         """What the customer's phone shows of ours."""
         messages: list[dict[str, Any]] = self._phone.get("/messages").json()["messages"]
@@ -155,6 +169,40 @@ def test_answers_go_in_the_order_in_which_they_were_written(desk: Desk) -> None:
     for message in messages:
         until(lambda message=message: desk.has_status(message, "sent", "delivered", "read"))
     assert desk.shown() == [f"line {n}" for n in range(5)]
+
+
+def test_what_is_due_soon_wakes_the_worker_that_sends_it(desk: Desk) -> None:
+    """By the doorbell, as an answer: a message for later, and a reminder of an appointment."""
+    desk.customer_writes("Is Tuesday free?")
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    later = {"conversation_id": desk.conversation, "message": "Yes.", "send_at": soon.isoformat()}
+    desk.insert("scheduled_messages", **later)
+    until(lambda: desk.shown() or None)
+
+    # somebody who has never written: the reminder opens the conversation
+    [nina] = desk.insert("contacts_v2", name="Nina", phone="+38640999000")
+    start = datetime.now(UTC) + timedelta(days=1)
+    job = {"customer_id": nina["id"], "service_type": "Cleaning", "starts_at": start.isoformat()}
+    [appointment] = desk.insert("jobs", **job)
+    owner = desk.world.owner
+    owner.execute("update public.jobs set created_at = now() - interval '1 day'")
+    owner.execute(
+        """
+        insert into public.reminder_rules (
+            account_id, name, kind, minutes, template, whatsapp_channel_id, active_since
+        )
+        select
+            w.account_id, 'hour before', 'before_appointment', 60,
+            '{"name": "hello_world", "language": "en_US"}', w.id, now() - interval '1 day'
+        from public.whatsapp_channels w
+        where w.phone_number_id = %s
+        """,
+        [ALPINE_NUMBER],
+    )
+    desk.change("jobs", appointment["id"], starts_at=(start - timedelta(hours=23.5)).isoformat())
+    [reminder] = until(lambda: desk.messages()[1:] or None)
+    assert (reminder["to"], reminder["type"]) == ("38640999000", "template")
+    assert desk.shown()[0] == "Yes."
 
 
 def test_answer_that_was_lost_is_settled_by_its_status_and_not_sent_again(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -15,8 +16,8 @@ from rapport.local.stack.postgres import Database
 pytestmark = pytest.mark.scale
 
 COUNT = 50_000
-# of a processor's time: what else the machine does plays no part
 LIMIT_S = 60
+CALL_LIMIT_S = 2
 
 # an account whose customers all have an appointment tomorrow, and write on WhatsApp
 SETUP = """
@@ -77,15 +78,18 @@ def test_many_reminders_are_queued_in_a_minute(
         owner.execute("vacuum analyze")
 
         calls: list[float] = []
+        after: object = None
         before = processor_seconds(owner.info.backend_pid)
         start = time.perf_counter()
         while True:
             began = time.perf_counter()
             row = owner.execute(
-                "select backend.send_reminders(%s, now() + interval '23 hours')", [REMINDERS]
+                "select backend.send_reminders(%s, now() + interval '23 hours', %s)",
+                [REMINDERS, json.dumps(after) if after else None],
             ).fetchone()
-            calls.append((time.perf_counter() - began) * 1000)
+            calls.append(time.perf_counter() - began)
             assert row is not None
+            after = row[0]["after"]
             if row[0]["is_done"]:
                 break
         seconds = time.perf_counter() - start
@@ -95,8 +99,9 @@ def test_many_reminders_are_queued_in_a_minute(
         assert queued == (COUNT,)
     calls.sort()
     report(
-        f"{COUNT} reminders queued in {seconds:.0f} s ({taken:.0f} s of a processor)"
-        f" by {len(calls)} calls:"
-        f" {calls[len(calls) // 2]:.0f} ms, at most {calls[-1]:.0f} ms"
+        f"{COUNT} reminders queued in {seconds:.0f} s ({taken:.0f} s of a processor,"
+        f" load {os.getloadavg()[0]:.1f}) by {len(calls)} calls:"
+        f" {calls[len(calls) // 2] * 1000:.0f} ms, at most {calls[-1] * 1000:.0f} ms"
     )
-    assert taken <= LIMIT_S
+    assert seconds <= LIMIT_S
+    assert calls[-1] <= CALL_LIMIT_S

@@ -51,14 +51,17 @@ def refusal(world: World, user: str, query: str, *parameters: Any) -> Refusal:
     return Refusal.of(refused.value)
 
 
-def start_blocked(world: World, user: str, query: str, *parameters: Any) -> Future[Answer]:
-    """Starts a statement that has to wait for a lock of the caller's, and returns once it waits."""
+def start_blocked(world: World, user: str | None, query: str, *parameters: Any) -> Future[Answer]:
+    """Starts a statement that has to wait for a lock of the caller's, and returns once it waits.
+
+    Without a user it is the schema's owner's.
+    """
     sessions: Queue[int] = Queue()
 
     def run() -> Answer:
         try:
             with (
-                world.acting_as(user) as connection,
+                world.acting_as(user) if user else world.connect() as connection,
                 connection.cursor(row_factory=dict_row) as cursor,
             ):
                 sessions.put(connection.info.backend_pid)

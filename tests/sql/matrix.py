@@ -192,7 +192,7 @@ TABLES = {
     "read_markers": Table(staff="user_id = %(user)s", customer="user_id = %(user)s"),
     "inbox": Table(
         customer="customer_id = %(contact)s",
-        # the last four are staff's; customers see none of them
+        # the last five are staff's; customers see none of them
         personal=(
             "last_read_seq",
             "unread_count",
@@ -200,6 +200,7 @@ TABLES = {
             "assignee_name",
             "label_ids",
             "snoozed_until",
+            "send_later_count",
         ),
     ),
 }

@@ -14,7 +14,7 @@ from tests.sql.outbound import ago, backend, conversation
 from tests.sql.portal import change, insert, make_job
 from tests.world import ALPINE, BAY, World, seed_uuid, text_message
 
-ANDREJ, ADAM, VERA = (seed_uuid(name) for name in ("andrej", "adam", "vera"))
+ANDREJ, ADAM, VERA, OLIVIA = (seed_uuid(name) for name in ("andrej", "adam", "vera", "olivia"))
 NOTES = """
     select seq, kind, author_name, note, event ->> 'event' as event
     from public.conversation_notes
@@ -511,17 +511,79 @@ def test_customer_sees_nothing_of_the_desk_in_its_inbox(world: World, thread: UU
     label = insert(world, "andrej", "labels", account_id=ALPINE, name="difficult")
     call(world, "andrej", "take_conversation", thread)
     call(world, "andrej", "label_conversation", thread, label["id"])
-    call(world, "andrej", "snooze_conversation", thread, datetime.now(UTC) + timedelta(days=1))
+    tomorrow = datetime.now(UTC) + timedelta(hours=23)
+    call(world, "andrej", "snooze_conversation", thread, tomorrow)
+    insert(
+        world,
+        "andrej",
+        "scheduled_messages",
+        conversation_id=thread,
+        message="later",
+        send_at=tomorrow,
+    )
     seen = ask(
         world,
         "cilka",
-        "select assignee_id, assignee_name, label_ids, snoozed_until"
+        "select assignee_id, assignee_name, label_ids, snoozed_until, send_later_count"
         " from public.inbox where id = %s",
         thread,
     )
     assert seen == [
-        {"assignee_id": None, "assignee_name": None, "label_ids": [], "snoozed_until": None}
+        {
+            "assignee_id": None,
+            "assignee_name": None,
+            "label_ids": [],
+            "snoozed_until": None,
+            "send_later_count": None,
+        }
     ]
+
+
+def test_member_is_removed_while_others_write_the_state(world: World) -> None:
+    """Neither waits for the other for ever: the conversation comes before its state."""
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    add = (
+        "insert into public.account_members (account_id, user_id, role, display_name)"
+        " values (%s, %s, 'admin', 'adam') on conflict do nothing"
+    )
+    remove = "delete from public.account_members where user_id = %s returning user_id"
+    for number, (way, value, assignee) in enumerate(
+        [
+            ("snooze_conversation(%s, %s)", tomorrow, None),
+            ("hand_over_conversation(%s, %s)", ANDREJ, ANDREJ),
+            ("release_conversation(coalesce(%s, %s))", None, None),
+        ]
+    ):
+        thread = conversation(world, f"3864000000{number}")
+        world.owner.execute(add, [ALPINE, ADAM])
+        call(world, "adam", "take_conversation", thread)
+        with world.acting_as("olivia") as writing:
+            # holds the conversation, and not yet its state
+            writing.execute(
+                "insert into public.conversation_notes (conversation_id, note) values (%s, 'x')",
+                [thread],
+            )
+            removed = start_blocked(world, None, remove, ADAM)
+            writing.execute(f"select public.{way}".encode(), [thread, value])
+        assert removed.result() == [{"user_id": ADAM}]
+        state = "select assignee_id from public.desk_states where id = %s"
+        assert world.value(state, [thread]) == assignee
+
+    # and the other way round
+    world.owner.execute(add, [ALPINE, ADAM])
+    call(world, "adam", "take_conversation", thread)
+    with world.connect() as removing, removing.transaction():
+        removing.execute(remove, [ADAM])
+        taken = start_blocked(
+            world, "adam", "select public.take_conversation(%s)", conversation(world, "38640000009")
+        )
+        snooze = "select public.snooze_conversation(%s, %s)"
+        snoozed = start_blocked(world, "olivia", snooze, thread, tomorrow)
+    assert isinstance(snoozed.result(), list)
+    why = taken.result()
+    assert isinstance(why, Refusal)
+    assert why.code == "PT404"
+    assert events(world, thread)[-2][1].startswith("The conversation is free")
 
 
 # Saved replies
@@ -625,6 +687,17 @@ def test_free_conversation_goes_to_the_member_at_the_desk_whose_turn_it_is(world
         call(world, user, "stay_at_desk", ALPINE)
     for user in ("ana", "cilka", "stranger"):
         assert refused(world, user, "stay_at_desk", ALPINE).code == "PT404"
+    # who works for one account need not name it
+    call(world, "olivia", "stay_at_desk")
+    assert refused(world, "cilka", "stay_at_desk").code == "PT404"
+    world.owner.execute(
+        "insert into public.account_members (account_id, user_id, role, display_name)"
+        " values (%s, %s, 'agent', 'olivia')",
+        [BAY, OLIVIA],
+    )
+    why = refused(world, "olivia", "stay_at_desk")
+    assert (why.code, why.detail) == ("PT422", "field: account_id")
+    world.owner.execute("delete from private.desk_presence where user_id = %s", [OLIVIA])
     write(0)
     assert assignees() == [None]
 

@@ -181,6 +181,37 @@ def test_only_these_write_and_only_their_own(full: World, name: str, account: st
     assert wrong == []
 
 
+def test_an_account_is_named_only_by_who_works_for_several(full: World) -> None:
+    # the account of the others is that of the customer or conversation that they name
+    named = {table: line for table, line in TABLES.items() if "(account_id, " in line.inserted}
+    assert {"contacts_v2", "labels", "saved_replies", "reminder_rules"} <= named.keys()
+    written: dict[str, dict[str, str | None]] = {table: {} for table in named}
+    for accounts in ("one", "several"):
+        with full.connect() as owner, owner.transaction(force_rollback=True):
+            if accounts == "several":
+                owner.execute(
+                    "insert into public.account_members (account_id, user_id, role, display_name)"
+                    " values (%s, %s, 'owner', 'Olivia')",
+                    [BAY, seed_uuid("olivia")],
+                )
+            owner.execute(b"set local role authenticated")
+            owner.execute(
+                b"select set_config('request.jwt.claims', jsonb_build_object("
+                b"'role', 'authenticated', 'sub', %s::text)::text, true)",
+                [str(seed_uuid("olivia"))],
+            )
+            for table, line in named.items():
+                without = line.inserted.replace("account_id, ", "").replace("%(account)s, ", "")
+                try:
+                    with owner.transaction():
+                        owner.execute(f"insert into public.{table} {without}".encode())
+                    written[table][accounts] = None
+                except psycopg.Error as error:
+                    written[table][accounts] = f"{error.sqlstate} {error.diag.message_detail}"
+    fine = {"one": None, "several": "PT422 field: account_id"}
+    assert written == dict.fromkeys(named, fine)
+
+
 @pytest.mark.parametrize("table", [name for name, line in TABLES.items() if line.writers])
 @pytest.mark.parametrize("name", SIGNED_IN)
 def test_write_without_a_condition_ends_at_the_own_rows(full: World, name: str, table: str) -> None:

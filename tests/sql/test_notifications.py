@@ -10,9 +10,10 @@ from uuid import UUID
 import pytest
 
 from tests.sql.asking import ask, refusal
+from tests.sql.inbound import edit, revoke
 from tests.sql.outbound import backend, conversation, post
 from tests.sql.portal import CILKA, add_points, change, insert, make_job, send_invoice
-from tests.world import ALPINE, World, seed_uuid, text_message
+from tests.world import ALPINE, ALPINE_NUMBER, World, seed_uuid, text_message
 
 SAVE = "select public.save_push_subscription(%s, %s, %s) as id"
 P256DH, AUTH = "B" + "A" * 86, "A" * 22
@@ -100,17 +101,20 @@ def test_who_looks_at_the_conversation_is_told_once_they_have_left(desk: World) 
 
 
 def test_the_customer_is_told_in_the_portal(desk: World) -> None:
-    job = make_job(desk)
+    # a record of past work is no news
+    make_job(desk, starts_at="2026-01-01T09:00:00Z", ends_at="2026-01-01T10:00:00Z")
+    assert told(desk) == []
+    job = make_job(desk, starts_at="2126-12-01T09:00:00Z")
     assert told(desk) == [
         (
             "cilka",
             "appointment",
             "Alpine",
-            "Carpet cleaning is scheduled for 2026-12-01 09:00 UTC.",
+            "Carpet cleaning is scheduled for 2126-12-01 09:00 UTC.",
         )
     ]
     # two changes of one appointment within seconds are one notification: the latest
-    change(desk, "andrej", "jobs", job["id"], starts_at="2026-12-02T09:00:00Z")
+    change(desk, "andrej", "jobs", job["id"], starts_at="2126-12-02T09:00:00Z")
     change(desk, "andrej", "jobs", job["id"], status="cancelled")
     assert [body for *_, body in told(desk)] == ["Carpet cleaning is cancelled."]
 
@@ -242,6 +246,50 @@ def test_a_text_that_its_author_has_taken_back_is_not_told(desk: World) -> None:
     assert told(desk) == []
     mention("the right one")
     assert [body for *_, body in told(desk)] == ["the right one"]
+
+
+def test_a_text_is_told_as_it_is_when_it_is_sent(desk: World) -> None:
+    thread = conversation(desk)
+    first = f"wamid.in.{ALPINE_NUMBER}.38640111222"
+    [push] = claim(desk)
+    assert settle(desk, push, "retry") == "waits"
+    desk.ingest(edit("wamid.e1", first, 1, "Tuesday, I meant"))
+    try_again(desk)
+    [push] = claim(desk)
+    assert push["body"] == "Tuesday, I meant"
+    assert settle(desk, push, "sent") == "sent"
+
+    # of a burst whose latest message is deleted while it waits, the rest is told, as it is now
+    for number in range(3):
+        desk.ingest(text_message(f"wamid.{number}", wa_id="38640111222", text=f"text {number}"))
+    [push] = claim(desk)
+    assert push["body"] == "New messages: 3. text 2"
+    assert settle(desk, push, "retry") == "waits"
+    desk.ingest(revoke("wamid.r", "wamid.2", 1), edit("wamid.e2", "wamid.1", 2, "edited"))
+    try_again(desk)
+    [push] = claim(desk)
+    assert push["body"] == "New messages: 2. edited"
+    assert settle(desk, push, "retry") == "waits"
+    desk.ingest(revoke("wamid.r0", "wamid.0", 3), revoke("wamid.r1", "wamid.1", 4))
+    try_again(desk)
+    assert claim(desk) == []
+
+    subscribe(desk, "olivia")
+    note = insert(
+        desk,
+        "andrej",
+        "conversation_notes",
+        conversation_id=thread,
+        note="She has a dog.",
+        mentions=[seed_uuid("olivia")],
+    )
+    change(desk, "andrej", "conversation_notes", note["id"], note="She has a cat.")
+    [push] = claim(desk)
+    assert push["body"] == "She has a cat."
+    assert settle(desk, push, "retry") == "waits"
+    change(desk, "andrej", "conversation_notes", note["id"], note="She has two cats.")
+    try_again(desk)
+    assert [body for *_, body in told(desk)] == ["She has two cats."]
 
 
 def try_again(world: World) -> None:
@@ -386,6 +434,15 @@ def test_a_device_belongs_to_whoever_signed_in_last(desk: World) -> None:
     ask(desk, "adam", SAVE, endpoint, P256DH, AUTH)
     assert ask(desk, "andrej", mine) == []
     assert ask(desk, "adam", mine) == [{"endpoint": endpoint}]
+    # an address alone takes nobody's device
+    others = "B" + "C" * 86, "C" * 22
+    for keys in ((others[0], AUTH), (P256DH, others[1]), others):
+        refused = refusal(desk, "olivia", SAVE, endpoint, *keys)
+        assert (refused.code, refused.detail) == ("PT409", "field: p256dh, auth")
+    assert ask(desk, "adam", mine) == [{"endpoint": endpoint}]
+    # the user's own browser may have new keys
+    ask(desk, "adam", SAVE, endpoint, *others)
+    ask(desk, "adam", SAVE, endpoint, P256DH, AUTH)
     # what waited for andrej's device is not shown to adam
     assert claim(desk) == []
     ask(desk, "andrej", "select public.delete_push_subscription(%s)", endpoint)

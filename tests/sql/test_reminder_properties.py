@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -23,8 +23,8 @@ from tests.sql.portal import CILKA
 from tests.world import ALPINE, World, seed_uuid
 
 ZONE = ZoneInfo("Europe/Ljubljana")
-# two days before the clocks are put forward, and back
-BEGINNINGS = (datetime(2027, 3, 26, 1, tzinfo=UTC), datetime(2027, 10, 29, 1, tzinfo=UTC))
+# five hours before the clocks are put forward, and back: a run or two later they have changed
+BEGINNINGS = (datetime(2027, 3, 27, 20, tzinfo=UTC), datetime(2027, 10, 30, 20, tzinfo=UTC))
 STEP = timedelta(minutes=15)
 QUIET = (None, (time(22), time(8)), (time(22), time(2, 30)), (time(1, 15), time(4)))
 JOBS = [seed_uuid(f"job {number}") for number in range(2)]
@@ -42,7 +42,11 @@ change = st.one_of(
     st.tuples(st.just("due"), st.integers(0, 5)),
     st.tuples(st.just("invoice"), st.sampled_from(["paid", "void"])),
 )
-run = st.tuples(st.just("run"), st.integers(0, 60), st.booleans())
+# A worker does its work; it dies before it commits; it is cut off after a reminder, with others
+# left; or its answer is lost, and another one does the same again.
+Ends = Literal["done", "dies", "cut", "again"]
+ENDS: tuple[Ends, ...] = ("done", "dies", "cut", "again")
+run = st.tuples(st.just("run"), st.integers(0, 60), st.sampled_from(ENDS))
 # most of what happens is followed by a run
 events = st.lists(st.one_of(run, st.tuples(change, run), change), min_size=1, max_size=14).map(
     lambda found: [one for e in found for one in (e if isinstance(e[0], tuple) else (e,))]
@@ -189,18 +193,23 @@ def happen(world: World, model: Model, event: tuple[Any, ...]) -> None:
 
 
 SETTLED = "select rule_id, subject_id, occasion, reason from private.sent_reminders"
+SEND = "select backend.send_reminders(%s, %s)"
 POSTED = "select count(*) from public.messages where content ->> 'event' like 'reminder.%%'"
 
 
-def work(world: World, model: Model, steps: int, *, dies: bool) -> None:
+def work(world: World, model: Model, steps: int, ends: Ends) -> None:
     """The time passes, and a worker runs; what it did is what it may and must do."""
     model.at += steps * STEP
+    batch = 1 if ends == "cut" else 500
     before = {tuple(row.values())[:3] for row in world.rows(SETTLED)}
     messages = world.value(POSTED, {})
-    with world.owner.transaction(force_rollback=dies):
-        world.value("select backend.send_reminders(500, %s)", [model.at])
-    if dies:
+    with world.owner.transaction(force_rollback=ends == "dies"):
+        world.value(SEND, [batch, model.at])
+    if ends == "dies":
         return
+    if ends == "again":
+        nothing = {"sent": 0, "dropped": 0, "is_done": True, "after": None}
+        assert world.value(SEND, [batch, model.at]) == nothing
     found = world.rows(SETTLED)
     new = [row for row in found if tuple(row.values())[:3] not in before]
     sent = [row for row in new if row["reason"] is None]
@@ -210,6 +219,9 @@ def work(world: World, model: Model, steps: int, *, dies: bool) -> None:
     for row in new:
         assert model.may_be_sent(row["rule_id"], row["subject_id"], row["occasion"]), (row, model)
         assert row["reason"] == (None if model.wants else "opted_out")
+    assert len(new) <= batch
+    if ends == "cut":
+        return
     assert model.must_be_settled() <= {tuple(row.values())[:3] for row in found}
 
 
@@ -223,11 +235,42 @@ def test_reminders_are_sent_once_and_only_if_they_apply(
     shared: World, begin: datetime, history: list[tuple[Any, ...]]
 ) -> None:
     with shared.owner.transaction(force_rollback=True):
-        model = start(shared, begin)
-        for event in history:
-            if event[0] == "run":
-                work(shared, model, event[1], dies=event[2])
-            else:
-                happen(shared, model, event)
-        # the worker that follows the last one sees to what is left
-        work(shared, model, 1, dies=False)
+        live(shared, begin, history)
+
+
+def live(world: World, begin: datetime, history: list[tuple[Any, ...]]) -> Model:
+    """What happens, one after the other; and the worker after the last one sees to what is left."""
+    model = start(world, begin)
+    for what, *details in history:
+        if what == "run":
+            work(world, model, *details)
+        else:
+            happen(world, model, (what, *details))
+    work(world, model, 1, "done")
+    return model
+
+
+@pytest.mark.parametrize("begin", BEGINNINGS)
+def test_clocks_change_between_the_restarts_of_workers(shared: World, begin: datetime) -> None:
+    """One history that surely has it all, since the others are chosen by chance."""
+    history: list[tuple[Any, ...]] = [
+        ("quiet", (time(22), time(2, 30))),
+        # in the hour that is left out or comes twice, and the day after
+        ("move", 0, 5 * 4 + 4 + 1),
+        ("move", 1, 24 * 4 + 5 * 4 + 1),
+        ("due", 2),
+        ("run", 2, "dies"),
+        ("run", 14, "cut"),
+        ("run", 4, "again"),
+        ("move", 0, 30 * 4),
+        ("run", 4, "dies"),
+        ("run", 60, "cut"),
+        ("wants", False),
+        ("move", 1, 40 * 4),
+        ("run", 36, "again"),
+    ]
+    with shared.owner.transaction(force_rollback=True):
+        model = live(shared, begin, history)
+        assert model.at.astimezone(ZONE).utcoffset() != begin.astimezone(ZONE).utcoffset()
+        reasons = {row["reason"] for row in shared.rows(SETTLED)}
+        assert reasons == {None, "opted_out"}

@@ -175,6 +175,108 @@ def test_template_goes_to_whatsapp_and_the_text_to_whom_it_does_not_reach(world:
     assert send(world, NEXT + timedelta(days=18, hours=1)) == (1, 0)
 
 
+def contact(world: World, phone: str | None, name: str = "Nina") -> UUID:
+    found: UUID = insert(world, "andrej", "contacts_v2", account_id=ALPINE, name=name, phone=phone)[
+        "id"
+    ]
+    return found
+
+
+def test_template_opens_the_conversation_of_who_has_never_written(world: World) -> None:
+    add_template(world)
+    add_rule(world, template=REMIND, text=None)
+    nina, other = contact(world, "+38640999000"), contact(world, "+38640999001")
+    unproved = contact(world, None)
+    gone = contact(world, "+38640999002")
+    opted_out = contact(world, "+38640999003")
+    # the number's open conversation is still another contact's
+    talking = conversation(world, "38640999004")
+    world.owner.execute("delete from public.contact_identities where match_key = '38640999004'")
+    claimed = contact(world, "+38640999004")
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    for customer in (nina, nina, other, unproved, gone, opted_out, claimed):
+        make_job(world, customer=customer, starts_at=soon)
+    world.owner.execute(
+        "update public.contacts set preferences = '{\"wants_reminders\": false}' where id = %s",
+        [opted_out],
+    )
+    ask(world, "andrej", "delete from public.contacts_v2 where id = %s returning id", gone)
+
+    # what is shown and tried is what is sent
+    expected = {
+        (str(nina), "whatsapp", None),
+        (str(other), "whatsapp", None),
+        (str(unproved), None, "unreachable"),
+        (str(opted_out), None, "opted_out"),
+        (str(claimed), None, "unreachable"),
+        (str(gone), None, "unreachable"),
+    }
+    shown = upcoming(world)["reminders"]
+    assert {(row["customer_id"], row["way"], row["reason"]) for row in shown} == expected
+    assert world.value("select count(*) from public.conversations where channel = 'whatsapp'") == 1
+    assert send(world, soon - timedelta(days=1)) == (3, 3)
+    threads = world.rows(
+        "select k.customer_id, customer_wa_id, thread_key, status, last_seq"
+        " from public.conversations k join public.conversation_activity a"
+        " on a.conversation_id = k.id where k.channel = 'whatsapp' and k.id <> %s"
+        " order by thread_key",
+        [talking],
+    )
+    assert [tuple(thread.values()) for thread in threads] == [
+        (nina, "38640999000", "phone:38640999000", "open", 2),
+        (other, "38640999001", "phone:38640999001", "open", 1),
+    ]
+    assert {row["customer_id"] for row in reminders(world)} == {nina, other}
+    assert world.value("select count(*) from private.outbound_queue") == 3
+    # the customer's answer comes there
+    answered = conversation(world, "38640999000")
+    assert world.value(
+        "select customer_id from public.conversations where id = %s", [answered]
+    ) == (nina)
+    assert world.value("select count(*) from public.conversations where channel = 'whatsapp'") == 3
+
+
+def test_rule_waits_while_its_number_is_stopped(world: World) -> None:
+    add_template(world)
+    add_rule(world, template=REMIND, text=None)
+    make_job(world, customer=contact(world, "+38640999000"), starts_at=NEXT)
+    stop = "update public.whatsapp_channels set stopped_at = %s where account_id = %s"
+    world.owner.execute(stop.encode(), [NEXT, ALPINE])
+    assert send(world, NEXT - timedelta(hours=3)) == (0, 0)
+    world.owner.execute(stop.encode(), [None, ALPINE])
+    assert send(world, NEXT - timedelta(hours=2)) == (1, 0)
+
+
+def test_number_that_others_hold_is_left_for_later(world: World) -> None:
+    add_template(world)
+    add_rule(world, template=REMIND, text=None)
+    for phone in ("+38640999000", "+38640999001"):
+        make_job(world, customer=contact(world, phone), starts_at=NEXT)
+    with world.connect() as other, other.transaction():
+        other.execute(
+            "select from public.contact_identities where match_key = '38640999000' for update"
+        )
+        assert send(world, NEXT - timedelta(hours=3)) == (1, 0)
+    assert send(world, NEXT - timedelta(hours=3)) == (1, 0)
+
+
+def test_record_of_past_work_is_not_asked_about(world: World) -> None:
+    add_rule(world, minutes=30)
+    add_rule(world, kind="after_job", minutes=0, text="How was it?")
+    world.owner.execute("update public.reminder_rules set active_since = now() - interval '9 days'")
+    now = datetime.now(UTC)
+    for starts, ends in ((-26, -24), (-2, None), (-1, 1)):
+        job = make_job(
+            world,
+            starts_at=now + timedelta(hours=starts),
+            ends_at=now + timedelta(hours=ends) if ends else None,
+        )
+        assert send(world, now + timedelta(minutes=1)) == (0, 0)
+        change(world, "andrej", "jobs", job["id"], status="completed")
+    # the last one had not ended when it was written
+    assert send(world, now + timedelta(hours=2)) == (1, 0)
+
+
 def test_nobody_is_reminded_who_opted_out(world: World) -> None:
     add_template(world, category="MARKETING")
     add_rule(world, template=REMIND, text=None)
@@ -404,7 +506,7 @@ def test_page_shows_what_the_worker_will_send(world: World) -> None:
     change(world, "andrej", "jobs", jobs[2]["id"], status="cancelled")
 
     unreachable = (
-        "Stranka nima pogovora na WhatsAppu niti prijave v portal, ki bi ju pravilo lahko"
+        "Stranka nima potrjene številke na WhatsAppu niti prijave v portal, ki bi ju pravilo lahko"
         " uporabilo."
     )
     shown = upcoming(world)

@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.sql.asking import Row, ask, refusal, start_blocked
+from tests.sql.asking import Refusal, Row, ask, refusal, start_blocked
 from tests.sql.outbound import ago, backend, conversation
 from tests.sql.portal import CILKA, add_contact, change, insert
-from tests.world import ALPINE, World, seed_uuid
+from tests.world import ALPINE, ALPINE_NUMBER, World, seed_uuid
 
 TEMPLATE = '{"name": "hello", "language": "en"}'
 INSERT = (
@@ -294,6 +294,126 @@ def test_deleted_contact_leaves_no_text_to_be_sent(world: World) -> None:
         {"message": "", "content": None, "template": None}
     ]
     assert send(world, soon(hours=2))["sent"] == 0
+
+
+def test_contact_that_was_deleted_gets_nothing_later(world: World) -> None:
+    thread = conversation(world)
+    customer = world.value("select customer_id from public.conversations where id = %s", [thread])
+    with world.acting_as("andrej") as deleting:
+        deleting.execute("delete from public.contacts_v2 where id = %s", [customer])
+        written = start_blocked(world, "andrej", INSERT, thread, "hi", soon(hours=1), None)
+    for refused in (
+        written.result(),
+        refusal(world, "andrej", INSERT, thread, "hi", soon(hours=1), TEMPLATE),
+    ):
+        assert isinstance(refused, Refusal)
+        assert (refused.code, refused.message, refused.detail) == (
+            "PT422",
+            "The contact of this conversation was deleted.",
+            "field: conversation_id",
+        )
+
+
+def test_merge_moves_what_waits(world: World) -> None:
+    thread = conversation(world)
+    dropped = world.value("select customer_id from public.conversations where id = %s", [thread])
+    row = write(world, thread, soon(hours=1))
+    kept = add_contact(world, "kept")
+    [merge] = ask(world, "andrej", "select public.merge_contacts(%s, %s) as id", kept, dropped)
+    owner = "select customer_id from public.scheduled_messages"
+    assert world.value(owner) == kept
+    # the conversation goes on, as that of the kept contact
+    change(world, "andrej", "scheduled_messages", row["id"], message="still")
+    assert send(world, soon(hours=2))["sent"] == 1
+    write(world, thread, soon(hours=3))
+    ask(world, "andrej", "select public.undo_merge(%s)", merge["id"]["merge_id"])
+    assert {row["customer_id"] for row in world.rows(owner)} == {dropped}
+
+
+def test_template_opens_the_conversation_of_who_has_never_written(world: World) -> None:
+    customer = insert(
+        world, "andrej", "contacts_v2", name="Nina", phone="+38640999000", account_id=ALPINE
+    )["id"]
+    second = world.value(
+        "insert into public.whatsapp_channels (account_id, phone_number_id, display_phone_number,"
+        " name, waba_id) values (%s, '2', 'any', 'any', '2') returning id",
+        [ALPINE],
+    )
+    first = world.value(
+        "select id from public.whatsapp_channels where phone_number_id = %s", [ALPINE_NUMBER]
+    )
+    later = {"send_at": soon(hours=1), "customer_id": customer}
+
+    refused = refusal(world, "andrej", BY_CUSTOMER, customer, "hi", soon(hours=1), None)
+    assert (refused.code, refused.detail) == ("PT422", "field: template")
+    # the number that was used last
+    conversation(world)
+    row = insert(world, "andrej", "scheduled_messages", message="hi", template=TEMPLATE, **later)
+    opened = "select * from public.conversations where id = %s"
+    [thread] = world.rows(opened, [row["conversation_id"]])
+    assert (thread["customer_id"], thread["whatsapp_channel_id"]) == (customer, first)
+    assert (thread["thread_key"], thread["customer_wa_id"]) == ("phone:38640999000", "38640999000")
+    # no second one is opened, and who answers finds it
+    row = insert(world, "andrej", "scheduled_messages", message="and", template=TEMPLATE, **later)
+    assert row["conversation_id"] == thread["id"]
+    assert conversation(world, "38640999000") == thread["id"]
+    assert send(world, soon(hours=2))["sent"] == 2
+    assert {one["type"] for one in posted(world, thread["id"])} == {"text"}
+    assert send(world, soon(hours=2))["sent"] == 0
+
+    # a number that is stopped opens none; one whose templates have it comes first
+    world.owner.execute(
+        "update public.whatsapp_channels set stopped_at = now() where id = %s", [first]
+    )
+    other = insert(world, "andrej", "contacts_v2", phone="+38640999001", account_id=ALPINE)["id"]
+    later = {"send_at": soon(hours=1), "customer_id": other, "type": "template"}
+    row = insert(world, "andrej", "scheduled_messages", content=TEMPLATE, **later)
+    [thread] = world.rows(opened, [row["conversation_id"]])
+    assert thread["whatsapp_channel_id"] == second
+    assert send(world, soon(hours=2))["sent"] == 1
+    assert [one["type"] for one in posted(world, thread["id"])] == ["template"]
+
+
+BY_CUSTOMER = INSERT.replace("conversation_id", "customer_id")
+
+
+def test_no_conversation_is_opened_without_proof(world: World) -> None:
+    unproved = insert(world, "andrej", "contacts_v2", name="Nina", account_id=ALPINE)["id"]
+    world.owner.execute("update public.contacts set phone = null where id = %s", [CILKA])
+    world.owner.execute("delete from public.contact_identities where contact_id = %s", [CILKA])
+    # what a customer writes proves nothing
+    ask(world, "cilka", "update public.my_profile set phone = '+38640555666' returning 1")
+    gone = insert(world, "andrej", "contacts_v2", phone="+38640999002", account_id=ALPINE)["id"]
+    ask(world, "andrej", "delete from public.contacts_v2 where id = %s returning id", gone)
+    own = insert(world, "andrej", "contacts_v2", phone="+38640999003", account_id=ALPINE)["id"]
+    for user, customer, code, field in (
+        ("andrej", unproved, "PT422", "field: customer_id"),
+        ("andrej", CILKA, "PT422", "field: customer_id"),
+        ("andrej", gone, "PT404", f"contact: {gone}"),
+        ("andrej", None, "PT422", "field: conversation_id"),
+        ("ana", own, "PT404", "field: customer_id"),
+        ("cilka", own, "PT404", "field: customer_id"),
+        ("vera", own, "42501", None),
+    ):
+        refused = refusal(world, user, BY_CUSTOMER, customer, "hi", soon(hours=1), TEMPLATE)
+        assert (refused.code, refused.detail) == (code, field), refused
+    world.owner.execute("update public.whatsapp_channels set stopped_at = now()")
+    refused = refusal(world, "andrej", BY_CUSTOMER, own, "hi", soon(hours=1), TEMPLATE)
+    assert (refused.code, refused.detail) == ("PT409", "field: customer_id")
+    assert world.rows("select from public.conversations where channel = 'whatsapp'") == []
+
+
+def test_inbox_counts_what_waits(world: World) -> None:
+    thread = conversation(world)
+    count = "select send_later_count from public.inbox where id = %s"
+    page = "select send_later_count from public.inbox_page(%s)"
+    assert ask(world, "vera", count, thread) == [{"send_later_count": 0}]
+    rows = [write(world, thread, soon(hours=n)) for n in (1, 2, 3)]
+    change(world, "andrej", "scheduled_messages", rows[2]["id"], status="cancelled")
+    assert ask(world, "vera", count, thread) == [{"send_later_count": 2}]
+    assert ask(world, "vera", page, ALPINE) == [{"send_later_count": 2}]
+    assert send(world, soon(hours=1, minutes=1))["sent"] == 1
+    assert ask(world, "vera", count, thread) == [{"send_later_count": 1}]
 
 
 def test_it_is_written_while_contacts_are_merged(world: World) -> None:

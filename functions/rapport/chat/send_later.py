@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pydantic import JsonValue
+
 from rapport.store.later import LaterStore, Sent
 
 BATCH = 100  # messages in one call; each is posted by itself
@@ -47,12 +49,9 @@ class SendLater:
             except Exception as error:  # noqa: BLE001 - raised again below
                 failures.append(error)
             next_times: list[datetime] = []
-            for kind, batch in (
-                (self.store.send_scheduled, BATCH),
-                (self.store.send_reminders, REMINDERS),
-            ):
+            for kind in (self._send_scheduled, self._send_reminders):
                 try:
-                    next_at = self._repeat(kind, batch, ends)
+                    next_at = self._repeat(kind, ends)
                 except Exception as error:  # noqa: BLE001 - raised again below
                     failures.append(error)
                 else:
@@ -70,12 +69,18 @@ class SendLater:
         while self.remaining() > RESERVE and (ended := self.store.end_snoozes(SNOOZES)):
             ends["unsnoozed"] += ended
 
-    def _repeat(
-        self, kind: Callable[[int], Sent], batch: int, ends: Counter[str]
-    ) -> datetime | None:
+    def _send_scheduled(self, _after: JsonValue) -> Sent:
+        return self.store.send_scheduled(BATCH)
+
+    def _send_reminders(self, after: JsonValue) -> Sent:
+        return self.store.send_reminders(REMINDERS, after)
+
+    def _repeat(self, kind: Callable[[JsonValue], Sent], ends: Counter[str]) -> datetime | None:
         """Calls until nothing is due, or the time is nearly over; when the next one is due."""
+        after: JsonValue = None
         while self.remaining() > RESERVE:
-            sent = kind(batch)
+            sent = kind(after)
+            after = sent.after
             counts = sent.model_dump(include={"sent", "failed", "dropped", "moved"})
             ends.update({end: count for end, count in counts.items() if count})
             if sent.is_done:

@@ -722,6 +722,10 @@ class Inbox(Record):
     """The ids of the conversation's labels; see labels. Customers see none."""
     snoozed_until: AwareDatetime | None = None
     """Until when the conversation waits (UTC); null if it does not. Customers see null."""
+    send_later_count: int | None = None
+    """How many messages of scheduled_messages wait for their time in this conversation; 100
+    stands for 100 or more. Customers see null.
+    """
     created_at: AwareDatetime
     """When the conversation was made (server time, UTC)."""
     version: int
@@ -1075,7 +1079,7 @@ class MetakockaConnection(Record):
     """
 
     account_id: UUID
-    """The connected account."""
+    """The connected account; filled in if you write for one account."""
     company_id: str
     """The company's id at Metakocka. It can't change once contacts are partners of this company
     (409), and it can't be a company that another account is connected to (409).
@@ -1491,14 +1495,17 @@ ScheduledMessageStatus: TypeAlias = Annotated[
 
 class ScheduledMessage(Row):
     """A row of the table `scheduled_messages`. Messages that are sent later. Insert one with its
-    conversation_id and send_at; update it, or set its status to cancelled, while it waits.
+    conversation_id and send_at, or with a customer_id and a template, which opens the conversation
+    on WhatsApp if there is none; update it, or set its status to cancelled, while it waits.
     Customers see none of it. The message that is sent has the same id.
     """
 
     conversation_id: UUID
     """The conversation in which it will be sent."""
     customer_id: UUID | None = None
-    """The contact of the conversation; null for a group."""
+    """The contact of the conversation; null for a group. If given in place of conversation_id,
+    it means the customer's conversation on WhatsApp.
+    """
     author_id: UUID
     """The member who wrote it or last changed what it says, and in whose name it is sent. Who
     moves it to another time does not become its author.

@@ -1,6 +1,6 @@
 """A team's conversations, the latest first, as far as they have been loaded.
 
-What the rows show stands in seven tables. When one of those changes, its conversation is asked for
+What the rows show stands in eight tables. When one of those changes, its conversation is asked for
 by id and by the filter, so that the server alone decides what the list has: one answer says what
 the row is, and whether it belongs here. What can't come into sight is not asked for.
 """
@@ -36,6 +36,7 @@ _TABLES = (
     "conversation_labels",
     "labels",
     "read_markers",
+    "scheduled_messages",
 )
 _COUNTED = {"conversations", "desk_states", "conversation_labels", "labels"}
 # rows in one answer

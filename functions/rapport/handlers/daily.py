@@ -59,7 +59,7 @@ def expire(store: DailyStore, context: LambdaContext) -> None:
 
 def prune(store: DailyStore, context: LambdaContext) -> None:
     """Deletes old rows batch by batch; logs how many, also when a call fails."""
-    total = Pruned(changes=0, webhook_events=0, sync=0)
+    total = Pruned.nothing()
     is_done = False
     try:
         while not is_done and context.get_remaining_time_in_millis() > RESERVE:

@@ -13,18 +13,22 @@ class Pruned(BaseModel):
     changes: int
     webhook_events: int
     sync: int
+    sent_reminders: int
+    scheduled_messages: int
+    notifications: int
+
+    @classmethod
+    def nothing(cls) -> Pruned:
+        """Before the first call."""
+        return cls(**dict.fromkeys(cls.model_fields, 0))
 
     def __add__(self, other: Pruned) -> Pruned:
         """Both together."""
-        return Pruned(
-            changes=self.changes + other.changes,
-            webhook_events=self.webhook_events + other.webhook_events,
-            sync=self.sync + other.sync,
-        )
+        return Pruned(**{kind: count + getattr(other, kind) for kind, count in self})
 
     def __bool__(self) -> bool:
         """Whether there was anything to delete."""
-        return bool(self.changes or self.webhook_events or self.sync)
+        return any(count for _, count in self)
 
 
 class DailyStore(Store):

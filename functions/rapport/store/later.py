@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, JsonValue
 
 from rapport.store.postgrest import Store, understood
 
@@ -18,6 +18,8 @@ class Sent(BaseModel):
     moved: int = 0
     is_done: bool
     next_at: AwareDatetime | None = None
+    # of reminders: where the next call goes on
+    after: JsonValue = None
 
 
 class LaterStore(Store):
@@ -27,9 +29,11 @@ class LaterStore(Store):
         """Posts up to `batch` messages whose time has come."""
         return understood(Sent, self._call("send_scheduled", {"batch": batch}))
 
-    def send_reminders(self, batch: int) -> Sent:
-        """Sends up to `batch` reminders that are due, or drops those that reach nobody."""
-        return understood(Sent, self._call("send_reminders", {"batch": batch}))
+    def send_reminders(self, batch: int, after: JsonValue = None) -> Sent:
+        """Looks at up to `batch` reminders that are due, after those of the call before: sends
+        them, or drops those that reach nobody.
+        """
+        return understood(Sent, self._call("send_reminders", {"batch": batch, "after": after}))
 
     def end_snoozes(self, batch: int) -> int:
         """Ends up to `batch` snoozes whose time has come; 0 means that none is left."""

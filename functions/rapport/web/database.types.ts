@@ -1324,7 +1324,7 @@ export type Database = {
       /** The labels that an account's team puts on conversations. Insert, update and delete them as in any table. */
       labels: {
         Row: {
-          /** The account whose label it is. */
+          /** The account whose label it is; filled in if you write for one account. */
           account_id: string;
           /** The colour in which it is shown: # and six hexadecimal digits in lower case. */
           colour: string;
@@ -1765,7 +1765,7 @@ export type Database = {
       /** An account's connection to its company at Metakocka. The secret key is not here. For owners and admins. */
       metakocka_connections: {
         Row: {
-          /** The connected account. */
+          /** The connected account; filled in if you write for one account. */
           account_id: string;
           /** Whether the account is synchronized. Known contacts that change while it is false are sent once it is true again. */
           active: boolean;
@@ -2160,7 +2160,7 @@ export type Database = {
       /** The rules by which customers are reminded of appointments, invoices and points. Owners and admins write them; try_reminder_rule says what a rule would have sent, upcoming_reminders what will be sent. */
       reminder_rules: {
         Row: {
-          /** The account whose customers are reminded. */
+          /** The account whose customers are reminded; filled in if you write for one account. */
           account_id: string;
           /** Since when the rule stands as it does (UTC): it sends nothing that was due before. */
           active_since: string;
@@ -2258,7 +2258,7 @@ export type Database = {
       /** Replies that a team writes often. Insert, update and delete them as in any table; fill_saved_reply fills one for a conversation. */
       saved_replies: {
         Row: {
-          /** The account whose reply it is. */
+          /** The account whose reply it is; filled in if you write for one account. */
           account_id: string;
           /** When the reply was made (server time, UTC). */
           created_at: string;
@@ -2310,7 +2310,7 @@ export type Database = {
           }
         ];
       };
-      /** Messages that are sent later. Insert one with its conversation_id and send_at; update it, or set its status to cancelled, while it waits. Customers see none of it. The message that is sent has the same id. */
+      /** Messages that are sent later. Insert one with its conversation_id and send_at, or with a customer_id and a template, which opens the conversation on WhatsApp if there is none; update it, or set its status to cancelled, while it waits. Customers see none of it. The message that is sent has the same id. */
       scheduled_messages: {
         Row: {
           /** The account of the conversation. */
@@ -2327,7 +2327,7 @@ export type Database = {
           conversation_id: string;
           /** When it was written (server time, UTC). */
           created_at: string;
-          /** The contact of the conversation; null for a group. */
+          /** The contact of the conversation; null for a group. If given in place of conversation_id, it means the customer's conversation on WhatsApp. */
           customer_id: string | null;
           /** When the worker looks at it next (UTC). */
           due_at: string;
@@ -3126,6 +3126,8 @@ export type Database = {
             joined_at: string | null;
             left_at: string | null;
           })[];
+          /** How many messages of scheduled_messages wait for their time in this conversation; 100 stands for 100 or more. Customers see null. */
+          send_later_count: number | null;
           /** Until when the conversation waits (UTC); null if it does not. Customers see null. */
           snoozed_until: string | null;
           /** open, pending or closed; written by set_conversation_status. */
@@ -3732,6 +3734,7 @@ export type Database = {
           last_sender_type: string | null;
           last_seq: number;
           participants: NonNullable<Json>;
+          send_later_count: number | null;
           snoozed_until: string | null;
           status: string;
           unread_count: number | null;
@@ -3952,7 +3955,7 @@ export type Database = {
         };
         Returns: undefined;
       };
-      /** Tells the caller on this device from now on: endpoint, keys.p256dh and keys.auth of the browser's subscription. A device that another user has used is the caller's now. Returns the subscription's id. Another address than that of a push service: 422. Notifications are not set up: 409. */
+      /** Tells the caller on this device from now on: endpoint, keys.p256dh and keys.auth of the browser's subscription. A device that another user has used is the caller's now, if the keys are the same; otherwise: 409. Returns the subscription's id. Another address than that of a push service: 422. Notifications are not set up: 409. */
       save_push_subscription: {
         Args: {
           auth: string;
@@ -4036,10 +4039,10 @@ export type Database = {
         };
         Returns: undefined;
       };
-      /** Says that you are at the desk of an account; say it once a minute while you are. It counts for 2 minutes: see accounts.assigns_in_turn. Not a member of the account: 404. */
+      /** Says that you are at the desk of an account; say it once a minute while you are. It counts for 2 minutes: see accounts.assigns_in_turn. If you work for one account, it need not be named; for several: 422. Not a member of the account: 404. */
       stay_at_desk: {
         Args: {
-          account_id: string;
+          account_id?: string | null;
         };
         Returns: undefined;
       };

@@ -167,18 +167,6 @@ end
 $$;
 
 
-create function private.only_writable_account_id()
-    returns uuid
-    language sql
-    stable
-    set search_path = ''
-as $$
-    -- a user who works for one account need not name it
-    select case when count(*) = 1 then min(a::text)::uuid end
-    from private.my_writable_account_ids() a
-$$;
-
-
 comment on function private.require_written_here(jsonb, text[]) is
     'Refuses a field that is not writable, and names it.';
 comment on function private.read_face(text, jsonb) is
@@ -191,5 +179,3 @@ comment on function private.tg__require_hits() is
     'Refuses a statement that found no row (404): a row that row level security hides is no success.';
 comment on function private.tg__write_face() is
     'Writes through a face; its argument is the face''s name in status_words.';
-comment on function private.only_writable_account_id() is
-    'The account of a caller who may write in one account only; null otherwise.';

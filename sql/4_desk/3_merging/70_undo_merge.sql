@@ -104,9 +104,11 @@ as $$
 begin
     -- those since the merge counted the points of both
     insert into private.sent_reminders (
-        rule_id, subject_id, occasion, account_id, reason, settled_at
+        rule_id, subject_id, occasion, account_id, reason, settled_at, over_at
     )
-    select s.rule_id, merge.dropped_contact_id, s.occasion, s.account_id, s.reason, s.settled_at
+    select
+        s.rule_id, merge.dropped_contact_id, s.occasion, s.account_id, s.reason, s.settled_at,
+        s.over_at
     from public.reminder_rules r
     join private.sent_reminders s
         on s.rule_id = r.id

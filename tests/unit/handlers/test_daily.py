@@ -17,7 +17,7 @@ from rapport.handlers import daily
 from rapport.handlers.daily import BATCH, CUSTOMERS, RESERVE, prune
 from rapport.log import logger
 from rapport.settings import StoreSettings
-from rapport.store.daily import DailyStore
+from rapport.store.daily import DailyStore, Pruned
 
 SETTINGS = StoreSettings(
     supabase_url=HttpUrl("https://project.example"),
@@ -52,7 +52,11 @@ class Database:
         changes, webhook_events, sync = next(self._pruned, (0, 0, 0))
         if changes < 0:
             return httpx.Response(500, json={"code": "XX000", "message": "crash"})
-        answer = {"changes": changes, "webhook_events": webhook_events, "sync": sync}
+        answer = Pruned.nothing().model_dump() | {
+            "changes": changes,
+            "webhook_events": webhook_events,
+            "sync": sync,
+        }
         return httpx.Response(200, json=answer)
 
 
@@ -131,7 +135,7 @@ class Calls:
         name = request.url.path.rpartition("/")[2]
         self.called.append(name)
         if name == "prune":
-            return httpx.Response(200, json={"changes": 0, "webhook_events": 0, "sync": 0})
+            return httpx.Response(200, json=Pruned.nothing().model_dump())
         assert json.loads(request.content) == {"batch": CUSTOMERS}
         left = self._left.get(name, [])
         count = left.pop(0) if left else 0

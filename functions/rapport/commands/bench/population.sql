@@ -340,4 +340,26 @@ join (values ('usual', 0, 300), ('rare', 300, 302)) as l (name, first, beyond)
     on pg_temp.pick(t.n, 65 + t.nth, 1000) between l.first and l.beyond - 1
 order by t.last_message_at, t.id;
 
+-- what waits in some conversations, and what was sent from many
+insert into public.scheduled_messages (
+    account_id, conversation_id, customer_id, author_id, author_name, message, wanted_at, send_at,
+    due_at, status
+)
+select
+    t.account_id,
+    t.id,
+    t.customer_id,
+    md5('agent ' || t.account)::uuid,
+    'Agent ' || t.account,
+    'See you tomorrow.',
+    w.at,
+    w.at,
+    w.at,
+    case when s.nth <= 2 and pg_temp.pick(t.n, 67 + t.nth, 100) < 3 then 'waiting' else 'sent' end
+from threads t
+cross join generate_series(1, 4) as s (nth)
+cross join lateral (select now() + s.nth * interval '1 hour') as w (at)
+where pg_temp.pick(t.n, 66 + t.nth, 100) < 20
+order by t.last_message_at, t.id;
+
 drop function pg_temp.pick_skewed, pg_temp.share, pg_temp.pick;

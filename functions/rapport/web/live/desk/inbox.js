@@ -1,7 +1,7 @@
 /**
  * A team's conversations, the latest first, as far as they have been loaded.
  *
- * What the rows show stands in seven tables. When one of those changes, its conversation is asked
+ * What the rows show stands in eight tables. When one of those changes, its conversation is asked
  * for by id and by the filter, so that the server alone decides what the list has: one answer says
  * what the row is, and whether it belongs here. What can't come into sight is not asked for.
  */
@@ -52,7 +52,7 @@ import { latestRows } from "./latest.js";
  */
 
 const COUNTED = ["conversations", "desk_states", "conversation_labels", "labels"];
-const TABLES = [...COUNTED, "messages", "contacts", "read_markers"];
+const TABLES = [...COUNTED, "messages", "contacts", "read_markers", "scheduled_messages"];
 const MOST = 200;
 // so many that have changed are not asked for one by one
 const MANY = 1000;
@@ -146,6 +146,7 @@ export class InboxSource extends AskedSource {
       if (COUNTED.includes(table)) this.#isMiscounted = true;
       if (table === "messages") this.#change(row?.conversation_id, isNew);
       else if (table === "conversation_labels") this.#change(row?.conversation_id, isNew && row.label_id === labelId);
+      else if (table === "scheduled_messages") this.#change(row?.conversation_id, false);
       else if (table === "desk_states") this.#change(id, !!(assigneeId || isFree) || isSnoozed != null);
       else if (table !== "labels") this.#change(id, table === "conversations");
       // conversations of a contact that is out of sight are not known
