@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import TypedDict, Unpack
 from uuid import UUID
@@ -15,8 +16,14 @@ from rapport.client.rows import LoyaltyTransaction, Message, Profile
 from rapport.client.server import Server
 from rapport.client.sources import MessageSource, TableSource
 from rapport.client.subscription import Subscription
+from rapport.client.timing import Timing
 from rapport.client.topics import Scope
-from rapport.errors import Unprocessable
+from rapport.errors import NotFound, Unprocessable
+
+# So often a mark is tried again that came too early: a broadcast may arrive a moment before the
+# transaction that it tells of can be seen by others.
+_EARLY = 3
+_PACE = Timing()
 
 OnMessage = Callable[[Message], Called]
 OnTransaction = Callable[[LoyaltyTransaction], Called]
@@ -83,10 +90,19 @@ class MessageSubscription(Subscription[Message]):
         return self._messages.unread_count
 
     async def mark_read(self, conversation_id: UUID, up_to_seq: int) -> None:
-        """Marks a conversation as read up to this seq."""
-        reached = await self._server.mark_read(conversation_id, up_to_seq)
-        self._messages.move_marker(conversation_id, reached)
-        self._tell_marker(conversation_id, reached)
+        """Marks a conversation as read up to this seq. Raises NotFound where there is none."""
+        for attempt in range(_EARLY + 1):
+            reached = 0
+            try:
+                reached = await self._server.mark_read(conversation_id, up_to_seq)
+                self._messages.move_marker(conversation_id, reached)
+                self._tell_marker(conversation_id, reached)
+            except NotFound:
+                if attempt == _EARLY:
+                    raise
+            if reached >= up_to_seq or attempt == _EARLY:
+                return
+            await asyncio.sleep(_PACE.backoff(attempt))
 
     async def mark_unread(self, conversation_id: UUID) -> None:
         """Marks a conversation as unread from the last message of the other side on.

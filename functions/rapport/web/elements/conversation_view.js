@@ -60,9 +60,11 @@ export class ConversationView extends PageElement {
   #seen = new Map();
   #isAtEnd = true;
   #isShown = "";
+  /** How high the log and its content were when its end was put in sight. */
+  #heights = "";
   /** A log that comes into sight, or becomes lower or wider, keeps its end in sight. */
   #sizes = new ResizeObserver(() => {
-    if (this.#isAtEnd && this.#log) this.#log.scrollTop = this.#log.scrollHeight;
+    if (this.#isAtEnd) this.#showEnd();
     this.#tellSeen();
   });
   /** @type {Element | null} */
@@ -153,7 +155,7 @@ export class ConversationView extends PageElement {
       this.#sized = log;
       this.#sizes.observe(log);
     }
-    if (this.#isAtEnd) log.scrollTop = log.scrollHeight;
+    if (this.#isAtEnd) this.#showEnd();
     else if (this.#anchor) {
       const bubble = this.#bubbleOf(this.#anchor.key);
       if (bubble) log.scrollTop += bubble.getBoundingClientRect().top - this.#anchor.top;
@@ -351,9 +353,18 @@ export class ConversationView extends PageElement {
     this.requestUpdate();
   }
 
+  #showEnd() {
+    const log = this.#log;
+    if (!log) return;
+    log.scrollTop = log.scrollHeight;
+    this.#heights = heightsOf(log);
+  }
+
   #scrolled() {
     const log = this.#log;
     if (!log) return;
+    // the end that went out of sight because something grew or shrank was left by nobody
+    if (this.#isAtEnd && this.#heights !== heightsOf(log)) return this.#showEnd();
     const below = log.scrollHeight - log.scrollTop - log.clientHeight;
     const count = this.#count;
     const end = Math.min(this.ending ?? count, count);
@@ -417,6 +428,11 @@ export class ConversationView extends PageElement {
       this.tell("messages-seen", { conversationId, seq });
     }
   };
+}
+
+/** @param {HTMLElement} log */
+function heightsOf(log) {
+  return `${log.clientHeight} ${log.scrollHeight}`;
 }
 
 /**

@@ -102,7 +102,8 @@ export class MessageSubscription extends Subscription {
   }
 
   /**
-   * Says that the user has read a conversation up to this seq.
+   * Says that the user has read a conversation up to this seq; answers how far the server has it as
+   * read, which is less where the message was told of a moment before others can see it.
    *
    * @param {string} conversationId
    * @param {number} upToSeq
@@ -110,6 +111,7 @@ export class MessageSubscription extends Subscription {
   async markRead(conversationId, upToSeq) {
     const reached = Number(await this.hub.server.rpc("mark_read", { conversation_id: conversationId, up_to_seq: upToSeq }));
     this.moveMarker(conversationId, reached);
+    return reached;
   }
 
   /**

@@ -2,11 +2,12 @@ import { html, nothing } from "lit";
 import { dateOf, weekdayOf } from "@rapport/live/elements/format.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { avatar, emptiness, reasonOf } from "@rapport/live/elements/parts.js";
+import { ReadMarks } from "@rapport/live/elements/read_marks.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 import { AppPage, languageChoice, rowsOf } from "../common/app_page.js";
 import { Inbox } from "./inbox.js";
 
-/** @import { Job, LiveChatContact, MessageSubscription, Outbox, Subscription } from "@rapport/live" */
+/** @import { Job, LiveChatContact, Outbox, Subscription } from "@rapport/live" */
 /** @import { InboxRow } from "@rapport/live/elements/inbox_list.js" */
 /** @import { Login } from "../common/config.js" */
 
@@ -32,6 +33,11 @@ class Opened {
     /** @type {{ open: boolean, closes_at: string | null } | null} */
     this.window = null;
     this.messages = live.conversation(id, { onNewMessage: (message) => message.sender_type === "client" && this.readWindow() });
+    // what was seen is marked even if another is opened meanwhile
+    this.marks = new ReadMarks(
+      (conversationId, seq) => this.messages.markRead(conversationId, seq),
+      () => page.inbox?.hurry(),
+    );
     this.customerTypes = live.typing("customer", id);
     this.staffTypes = live.typing("staff", id);
     /** @type {ReturnType<typeof live.jobs> | null} */
@@ -234,7 +240,7 @@ export class DashboardPage extends AppPage {
         .hint=${hint}
         .closed=${free && !free.open ? text("chat.window.closed") : ""}
         @message-typed=${() => opened.staffTypes.say()}
-        @messages-seen=${(/** @type {CustomEvent<{ conversationId: string, seq: number }>} */ event) => this.#seen(opened.messages, event.detail)}
+        @messages-seen=${(/** @type {CustomEvent<{ conversationId: string, seq: number }>} */ event) => opened.marks.note(event.detail)}
       ></conversation-view>
     </main>`;
   }
@@ -313,19 +319,6 @@ export class DashboardPage extends AppPage {
     }
     this.inbox?.hurry();
     this.requestUpdate();
-  }
-
-  /**
-   * @param {MessageSubscription} messages
-   * @param {{ conversationId: string, seq: number }} seen
-   */
-  async #seen(messages, { conversationId, seq }) {
-    try {
-      await messages.markRead(conversationId, seq);
-      this.inbox?.hurry();
-    } catch {
-      // it stays unread, and is marked with the next message
-    }
   }
 
   /**

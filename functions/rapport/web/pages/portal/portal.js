@@ -1,6 +1,7 @@
 import { html, nothing } from "lit";
 import { amountOf, appointmentTime } from "@rapport/live/elements/format.js";
 import { icons } from "@rapport/live/elements/icons.js";
+import { ReadMarks } from "@rapport/live/elements/read_marks.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 import { AppPage, languageChoice, rowsOf } from "../common/app_page.js";
 
@@ -29,6 +30,8 @@ export class PortalPage extends AppPage {
     this.loyalty = null;
     /** @type {MessageSubscription | null} */
     this.messages = null;
+    /** @type {ReadMarks | null} */
+    this.marks = null;
     /** @type {Outbox | null} */
     this.outbox = null;
     /** @type {{ customerId: string } | null} */
@@ -94,7 +97,9 @@ export class PortalPage extends AppPage {
       onPointsEarned: ({ points }) =>
         this.#note("loyalty", text("toast.points", { n: points }), text("toast.points.text", { n: this.loyalty?.getSnapshot().totalPoints ?? 0 })),
     });
-    this.messages = live.messages(profile.id, { onNewMessage: (message) => this.#messageCame(message) });
+    const messages = live.messages(profile.id, { onNewMessage: (message) => this.#messageCame(message) });
+    this.messages = messages;
+    this.marks = new ReadMarks((conversationId, seq) => messages.markRead(conversationId, seq));
     this.outbox = await live.openOutbox();
   }
 
@@ -133,7 +138,7 @@ export class PortalPage extends AppPage {
             .chat=${this.chat}
             side="client"
             .label=${business}
-            @messages-seen=${(/** @type {CustomEvent<{ conversationId: string, seq: number }>} */ event) => this.#seen(event.detail)}
+            @messages-seen=${(/** @type {CustomEvent<{ conversationId: string, seq: number }>} */ event) => this.marks?.note(event.detail)}
           ></conversation-view>
         </section>
       </main>
@@ -182,15 +187,6 @@ export class PortalPage extends AppPage {
    */
   #note(type, heading, message) {
     /** @type {NotificationStack | null} */ (this.querySelector("notification-stack"))?.show({ type, heading, message });
-  }
-
-  /** @param {{ conversationId: string, seq: number }} seen */
-  async #seen({ conversationId, seq }) {
-    try {
-      await this.messages?.markRead(conversationId, seq);
-    } catch {
-      // it stays unread, and is marked with the next message
-    }
   }
 }
 
