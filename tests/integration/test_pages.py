@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import struct
+import zlib
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +23,16 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
+from tests.stacks import Start
 from tests.web import node
 
+import rapport
 from rapport.local.stack.logins import LOGINS, PASSWORD, PHONES
 from rapport.local.stack.postgres import SUPERUSER, Database
 from rapport.local.stack.running import Stack
 from rapport.local.stack.state import PROJECT
 
+WEB = Path(rapport.__file__).parent / "web"
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = "<img src=x onerror=hacked=1><script>hacked=1</script>"
 # ms: a machine that does much else at the same time
@@ -38,7 +45,14 @@ Open = Callable[..., Page]
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--no-proxy-server"]
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--no-proxy-server",
+                # a microphone that hums
+                "--use-fake-device-for-media-stream",
+                "--use-fake-ui-for-media-stream",
+            ],
         )
         expect.set_options(timeout=PATIENCE)
         yield browser
@@ -99,6 +113,59 @@ def write(page: Page, message: str) -> None:
 
 def bubble(page: Page, message: str) -> Locator:
     return page.locator(".bubble-row", has=page.locator(".bubble-words", has_text=message))
+
+
+def picture(red: int) -> bytes:
+    """A PNG of 40 by 30 in one colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 40, 30, 8, 2, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes((red, 120, 90)) * 40) * 30)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+class Customer:
+    """A person who writes to the first business on WhatsApp, and what that person's phone shows."""
+
+    def __init__(self, stack: Stack, number: str, name: str) -> None:
+        self._url = f"{stack.whatsapp_url}/_fake"
+        self._who = {
+            "phone_number_id": PHONES[0].phone_number_id,
+            "from": number,
+            "name": name,
+        }
+
+    def does(self, **what: object) -> str:
+        """Writes or does something; returns WhatsApp's id of it."""
+        answer = httpx.post(
+            f"{self._url}/inbound", json=self._who | what, trust_env=False, timeout=30
+        ).raise_for_status()
+        (message,) = answer.json()["webhook"]["entry"][0]["changes"][0]["value"]["messages"]
+        return str(message["id"])
+
+    def got(self) -> list[dict[str, Any]]:
+        """What the business has sent, as the phone shows it."""
+        where = {"to": self._who["from"]}
+        answer = httpx.get(f"{self._url}/messages", params=where, trust_env=False)
+        messages: list[dict[str, Any]] = answer.json()["messages"]
+        return messages
+
+
+def serious(page: Page, rules: str = "undefined") -> list[object]:
+    """What axe finds on a page that keeps people from using it."""
+    if not page.evaluate("typeof axe === 'object'"):
+        page.evaluate((node.install() / "axe-core" / "axe.min.js").read_text())
+    found = page.evaluate(f"axe.run({{resultTypes: ['violations'], runOnly: {rules}}})")
+    return [
+        (page.url, one["id"], [found["html"] for found in one["nodes"]])
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
 
 
 @contextmanager
@@ -204,20 +271,11 @@ def test_phone_desk_and_portal_see_what_is_theirs(
         expect(page.locator(".inbox-row, .job, .bubble, .notification")).to_have_count(0)
     assert complaints == []
 
-    axe = (node.install() / "axe-core" / "axe.min.js").read_text()
     for page in (open_page(""), open_page("portal/"), phone, desk, portal, others_desk):
-        page.evaluate(axe)
         # by dark only colours are others
         for scheme, rules in (("light", "undefined"), ("dark", "['color-contrast']")):
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]  # one of its literals
-            asked = f"axe.run({{resultTypes: ['violations'], runOnly: {rules}}})"
-            found = page.evaluate(asked)["violations"]
-            serious = [
-                (page.url, scheme, one["id"], [node["html"] for node in one["nodes"]])
-                for one in found
-                if one["impact"] in ("serious", "critical")
-            ]
-            assert serious == []
+            assert serious(page, rules) == []
 
 
 def test_nothing_from_outside_is_html_and_few_bubbles_are_there(
@@ -248,6 +306,324 @@ def test_nothing_from_outside_is_html_and_few_bubbles_are_there(
     write(desk, "Down here")
     expect(bubble(desk, "Down here")).to_be_in_viewport()
     assert desk.locator("[data-key]").count() == 60
+    assert complaints == []
+
+
+def test_files_come_and_go_at_the_desk(
+    open_page: Open,
+    stack_of_the_seed: Stack,
+    start: Start,
+    database: Database,
+    complaints: list[str],
+) -> None:
+    start("moto")
+    person = Customer(stack_of_the_seed, "38640555002", "Fani")
+    for red in (200, 20):
+        data = b64encode(picture(red)).decode()
+        person.does(image={"data": data, "mime_type": "image/png", "caption": f"Red {red}"})
+    name = f"../{HOSTILE}.pdf"
+    person.does(
+        document={
+            "data": b64encode(b"%PDF-1.4").decode(),
+            "mime_type": "application/pdf",
+            "filename": name,
+        }
+    )
+    person.does(location={"latitude": 46.05, "longitude": 14.5, "name": HOSTILE})
+    card = {
+        "name": {"formatted_name": HOSTILE},
+        "phones": [{"phone": "+386 40 111 222"}, {"phone": "javascript:hacked=1"}],
+    }
+    person.does(contacts=[card])
+    person.does(text="*Bold*, https://a.example/b?c=1. <b>no</b>")
+
+    desk = open_page("dashboard/", "Andrej", viewport={"width": 1360, "height": 1400})
+    desk.locator(".inbox-row", has_text="Fani").click()
+    first = bubble(desk, "Red 200")
+    expect(first.locator("img")).to_be_visible()
+    assert desk.evaluate("window.hacked") is None
+    expect(desk.locator(".file-name", has_text="script").first).to_be_visible()
+    place = desk.locator(".place a")
+    assert place.get_attribute("href") == (
+        "https://www.openstreetmap.org/?mlat=46.05&mlon=14.5#map=16/46.05/14.5"
+    )
+    assert "noopener" in (place.get_attribute("rel") or "")
+    numbers = desk.locator(".vcards a")
+    expect(numbers).to_have_count(1)
+    assert numbers.get_attribute("href") == "tel:+38640111222"
+    words = desk.locator(".bubble-words", has_text="<b>no</b>")
+    expect(words.locator("strong")).to_have_text("Bold")
+    assert words.locator("a").get_attribute("href") == "https://a.example/b?c=1"
+
+    # over the page, from one to the other by keys, and back to where it was opened
+    first.get_by_role("button", name="Open photo").click()
+    viewer = desk.get_by_role("dialog", name="Photos")
+    expect(viewer).to_contain_text("1 of 2")
+    expect(viewer.locator("img")).to_have_attribute("alt", "Red 200")
+    assert serious(desk) == []
+    desk.keyboard.press("ArrowRight")
+    expect(viewer.locator("img")).to_have_attribute("alt", "Red 20")
+    with desk.expect_download() as saved:
+        viewer.get_by_role("button", name="Save this photo").click()
+    assert saved.value.suggested_filename == "file.png"
+    assert saved.value.path().read_bytes() == picture(20)
+    desk.keyboard.press("Escape")
+    expect(viewer).to_have_count(0)
+    expect(first.get_by_role("button", name="Open photo")).to_be_focused()
+    with desk.expect_download() as saved:
+        desk.get_by_role("button", name="Save").click()
+    assert saved.value.path().read_bytes() == b"%PDF-1.4"
+
+    # chosen, pasted and dropped; what WhatsApp would refuse is refused before it is uploaded
+    chosen = desk.locator("#composer-files")
+    large = {"name": "large.jpg", "mimeType": "image/jpeg", "buffer": b"\xff" * 5_300_000}
+    packed = {"name": "all.zip", "mimeType": "application/zip", "buffer": b"PK"}
+    chosen.set_input_files([large, packed])  # type: ignore[list-item]  # as FilePayload is
+    expect(desk.locator(".upload").first).to_contain_text(
+        "5.1 MB is too large: WhatsApp takes up to 5 MB"
+    )
+    expect(desk.locator(".upload").last).to_contain_text("doesn't take this kind of file")
+    assert serious(desk) == []
+    for taken in ("large.jpg", "all.zip"):
+        desk.get_by_role("button", name=f"Take {taken} back").click()
+    give = """(target, [kind, bytes, name]) => {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+        const init = { bubbles: true, cancelable: true };
+        target.dispatchEvent(kind === "paste"
+            ? new ClipboardEvent("paste", { ...init, clipboardData: dataTransfer })
+            : new DragEvent("drop", { ...init, dataTransfer }));
+    }"""
+    desk.get_by_label("Write a message").evaluate(give, ["paste", list(picture(90)), "pasted.png"])
+    desk.locator(".chat").evaluate(give, ["drop", list(picture(91)), "dropped.png"])
+    expect(desk.locator(".upload img")).to_have_count(2)
+    write(desk, "Beneath the first")
+    ours = bubble(desk, "Beneath the first")
+    expect(ours.locator("[data-status=read]")).to_be_visible()
+    expect(ours.locator("message-file img")).to_be_visible()
+    expect(desk.locator(".upload")).to_have_count(0)
+    expect(desk.locator(".bubble-ours message-file img")).to_have_count(2)
+    assert [one.get("image", {}).get("caption") for one in person.got()] == [
+        "Beneath the first",
+        None,
+    ]
+
+    # one that is taken back while it is uploaded is not sent, one without network later
+    desk.route(f"{stack_of_the_seed.aws_url}/**", lambda _: None)
+    chosen.set_input_files([{"name": "never.png", "mimeType": "image/png", "buffer": picture(1)}])
+    desk.get_by_role("button", name="Send", exact=True).click()
+    expect(desk.locator(".upload progress")).to_be_visible()
+    desk.get_by_role("button", name="Cancel uploading never.png").click()
+    expect(desk.locator(".upload")).to_have_count(0)
+    desk.unroute(f"{stack_of_the_seed.aws_url}/**")
+    assert complaints == []
+    desk.context.set_offline(True)
+    chosen.set_input_files([{"name": "later.png", "mimeType": "image/png", "buffer": picture(2)}])
+    write(desk, "When it is back")
+    expect(desk.locator(".upload")).to_contain_text("No network. The file is sent when it is back")
+    desk.context.set_offline(False)
+    expect(bubble(desk, "When it is back").locator("[data-status=read]")).to_be_visible()
+    complaints.clear()
+
+    # a voice message, as WhatsApp takes it
+    desk.get_by_role("button", name="Record a voice message").click()
+    expect(desk.get_by_role("timer")).to_have_text("0:01")
+    assert serious(desk) == []
+    desk.get_by_role("button", name="Send voice message").click()
+    voice = desk.locator(".bubble-ours .bubble-audio")
+    expect(voice.locator("[data-status=read]")).to_be_visible()
+    voice.get_by_role("button", name="Play").click()
+    expect(voice.get_by_role("button", name="Pause")).to_be_visible()
+    sent = person.got()[-1]
+    assert (sent["type"], sent["audio"]["voice"]) == ("audio", True)
+    length = voice.locator("audio").evaluate("""async (audio) => {
+        const bytes = await (await fetch(audio.src)).arrayBuffer();
+        const head = String.fromCharCode(...new Uint8Array(bytes.slice(0, 4)));
+        return [head, (await new AudioContext().decodeAudioData(bytes)).duration];
+    }""")
+    assert length[0] == "OggS"
+    assert 0.9 < length[1] < 30
+    assert complaints == []
+
+    module = json.dumps((WEB / "elements" / "media" / "limits.js").as_uri())
+    told = node.run(
+        "--input-type=module",
+        "-e",
+        f"console.log(JSON.stringify((await import({module})).LIMITS))",
+    )
+    limits = json.loads(told.stdout)
+    with psycopg.connect(database.url()) as owner:
+        rows = owner.execute("select type, mime_type, max_size from private.media_types").fetchall()
+    assert {
+        (type_, mime_type, size)
+        for type_, all_ in limits.items()
+        for mime_type, size in all_.items()
+    } == set(rows)
+
+
+def test_messages_are_answered_reacted_to_and_filled_from_templates(
+    open_page: Open, stack_of_the_seed: Stack, database: Database, complaints: list[str]
+) -> None:
+    person = Customer(stack_of_the_seed, "38640555003", "Gita")
+    question = person.does(text="Is the carpet dry?")
+    desk = open_page("dashboard/", "Andrej")
+    desk.locator(".inbox-row", has_text="Gita").click()
+    asked = bubble(desk, "Is the carpet dry?")
+
+    # an answer quotes what it answers, and leads to it
+    asked.hover()
+    asked.get_by_role("button", name="Answer").click()
+    expect(desk.locator(".answered")).to_contain_text("Is the carpet dry?")
+    expect(desk.get_by_label("Write a message")).to_be_focused()
+    write(desk, "Nearly")
+    answer = bubble(desk, "Nearly")
+    expect(answer.locator("[data-status=read]")).to_be_visible()
+    expect(desk.locator(".answered")).to_have_count(0)
+    assert person.got()[0]["reply_to"] == question
+    answer.locator(".quote").click()
+    expect(asked).to_be_focused()
+
+    # by keys from bubble to bubble, and to what can be done with one
+    desk.keyboard.press("Tab")
+    desk.keyboard.press("Tab")
+    desk.keyboard.press("Enter")
+    expect(desk.locator(".emojis")).to_be_visible()
+    assert serious(desk) == []
+    desk.keyboard.press("Enter")
+    expect(asked.locator(".reactions")).to_have_text("👍")
+    expect(asked.locator(".reaction-pending")).to_have_count(0)
+    assert person.got()[1]["reaction"] == {"message_id": question, "emoji": "👍"}
+    person.does(reaction={"message_id": person.got()[0]["id"], "emoji": "❤️"})
+    expect(answer.locator(".reactions")).to_have_text("❤️")
+    asked.get_by_role("button", name="Take 👍 back").click()
+    expect(asked.locator(".reactions")).to_have_count(0)
+    expect(desk.locator(".bubble")).to_have_count(2)
+    person.does(edit={"message_id": question, "text": "Is the carpet dry now?"})
+    expect(bubble(desk, "dry now?")).to_contain_text("edited")
+    expect(answer.locator(".quote")).to_contain_text("dry now?")
+
+    # after a day only a template may be sent: filled, and shown as the customer will see it
+    with psycopg.connect(database.url(), autocommit=True) as owner:
+        owner.execute(
+            "update public.conversation_activity set last_inbound_at = now() - interval '2 days'"
+        )
+        for name, body in (
+            ("appointment_reminder", "Hello *{{1}}*, we see you on {{2}}."),
+            ("hostile", HOSTILE),
+        ):
+            owner.execute(
+                "insert into public.whatsapp_templates (account_id, waba_id, name, language,"
+                " category, status, components, variables) select account_id, waba_id, %s, 'en',"
+                " 'UTILITY', 'APPROVED', %s, %s from public.whatsapp_channels"
+                " where phone_number_id = %s"
+                " on conflict (account_id, waba_id, name, language) do update"
+                " set components = excluded.components, synced_at = now()",
+                [
+                    name,
+                    json.dumps(
+                        [{"type": "BODY", "text": body}, {"type": "FOOTER", "text": "Alpine"}]
+                    ),
+                    json.dumps({"body": ["body.1", "body.2"] if "{{2}}" in body else []}),
+                    PHONES[0].phone_number_id,
+                ],
+            )
+    desk.reload()
+    expect(desk.locator(".composer-closed")).to_contain_text("24 hours are over")
+    desk.get_by_role("button", name="Send a template").click()
+    picker = desk.get_by_role("dialog", name="Templates")
+    expect(picker.locator(".template-words", has_text=HOSTILE)).to_be_visible()
+    assert desk.evaluate("window.hacked") is None
+    picker.get_by_label("Search templates").fill("see you")
+    picker.locator(".template-row").first.click()
+    picker.get_by_label("Text: 1").fill("Gita")
+    picker.get_by_role("button", name="Send", exact=True).click()
+    expect(picker.get_by_label("Text: 2")).to_be_focused()
+    expect(picker).to_contain_text("Fill this in.")
+    assert serious(desk) == []
+    # what only the database refuses stands at its field as well
+    picker.get_by_label("Text: 2").fill("\u0085")
+    picker.get_by_role("button", name="Send", exact=True).click()
+    expect(picker).to_contain_text("variables.body.2 is missing, empty or not a text.")
+    (refused,) = complaints
+    assert "422" in refused
+    complaints.clear()
+    picker.get_by_label("Text: 2").fill("5 January")
+    expect(picker.locator(".template-preview .bubble")).to_contain_text(
+        "Hello Gita, we see you on 5 January."
+    )
+    expect(picker.locator(".template-preview strong")).to_have_text("Gita")
+    picker.get_by_role("button", name="Send", exact=True).click()
+    expect(picker).to_have_count(0)
+    expect(
+        bubble(desk, "Hello Gita, we see you on 5 January.").locator("[data-status=read]")
+    ).to_be_visible()
+    assert person.got()[-1]["template"]["name"] == "appointment_reminder"
+    assert complaints == []
+
+
+def test_what_stands_between_messages_and_around_the_composer(
+    open_page: Open, complaints: list[str]
+) -> None:
+    phone = open_page("phone/")
+    write(phone, "First")
+    expect(bubble(phone, "First").locator("[data-status=delivered]")).to_be_visible()
+    view = phone.locator("conversation-view")
+    view.evaluate("""(view) => {
+        const told = (window.told = []);
+        for (const name of ["composer-slash", "composer-choice"]) {
+            view.addEventListener(name, ({ detail }) => {
+                told.push(detail);
+                if (name === "composer-choice") view.write(`chosen ${detail}`);
+                else {
+                    const found = ["one", "two"].filter((id) => id.startsWith(detail.beginning));
+                    const shown = found.map((id) => ({ id, title: `/${id}`, detail: id }));
+                    view.suggestions = detail.beginning === null ? null : shown;
+                }
+            });
+        }
+        const ago = (minutes) => new Date(Date.now() - minutes * 60_000).toISOString();
+        const note = (id, minutes) => (
+            { id, at: ago(minutes), kind: "note", name: "Note", content: `<i>${id}</i>` });
+        view.asides = [note("before", 2), note("after", -1)];
+        view.top = "Above";
+        view.tools = "Beside";
+    }""")
+    write(phone, "Second")
+    expect(bubble(phone, "Second").locator("[data-status=delivered]")).to_be_visible()
+    keys = view.evaluate("""(view) => [...view.querySelectorAll("[data-key]")]
+        .map((one) => /<i>.+<.i>|First|Second/.exec(one.textContent)[0])""")
+    assert keys == ["<i>before</i>", "First", "Second", "<i>after</i>"]
+    expect(phone.locator(".aside")).to_have_count(2)
+    expect(view).to_contain_text("Above")
+    expect(phone.locator(".composer")).to_contain_text("Beside")
+
+    field = phone.locator("#composer-words")
+    field.press_sequentially("/t")
+    expect(phone.locator(".suggestions [role=option]")).to_have_text(["/twotwo"])
+    field.press("Backspace")
+    expect(phone.locator(".suggestions [role=option]")).to_have_count(2)
+    field.press("ArrowDown")
+    expect(phone.locator("[role=option][aria-selected=true]")).to_contain_text("two")
+    assert serious(phone) == []
+    field.press("Enter")
+    expect(field).to_have_value("chosen two")
+    expect(phone.get_by_role("listbox")).to_have_count(0)
+    view.evaluate("(view) => { view.instead = 'Another composer'; }")
+    expect(field).to_have_count(0)
+    view.evaluate("(view) => { view.instead = null; }")
+    expect(field).to_have_value("chosen two")
+    many = """Array.from({ length: 100 }, (_, n) => (
+        { id: `n${n}`, at: new Date().toISOString(), kind: "event", name: "Event", content: n }))"""
+    view.evaluate(f"(view) => {{ view.asides = {many}; }}")
+    expect(phone.locator("[data-key]")).to_have_count(60)
+    told = phone.evaluate("window.told")
+    assert told == [
+        {"beginning": ""},
+        {"beginning": "t"},
+        {"beginning": ""},
+        "two",
+        {"beginning": None},
+    ]
     assert complaints == []
 
 

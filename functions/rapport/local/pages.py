@@ -6,7 +6,7 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +52,8 @@ class Pages:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         own = OwnOrigin(stack.url)
+        # where the pages read and put the files of messages
+        self._elsewhere = (stack.functions_url, stack.aws_url)
         self._http = httpx.AsyncClient(trust_env=False, timeout=10)
         modules = npm_folder() / "node_modules"
         self.routes: list[BaseRoute] = [
@@ -63,7 +65,7 @@ class Pages:
             *(Mount(f"/vendor/{name}", _Files(modules / name)) for name in LIBRARIES),
             *(Mount(f"/{name}", _Files(WEB / name)) for name in ("elements", "live")),
             *(
-                Mount(f"/{name}", _Files(WEB / "pages" / name, html=True))
+                Mount(f"/{name}", _Pages(WEB / "pages" / name, self._elsewhere))
                 for name in ("common", "dashboard", "portal", "phone")
             ),
         ]
@@ -72,13 +74,14 @@ class Pages:
         await self._http.aclose()
 
     async def _start(self, _request: Request) -> Response:
-        return _with_policy(FileResponse(WEB / "pages" / "index.html"))
+        return _page(FileResponse(WEB / "pages" / "index.html"), self._elsewhere)
 
     async def _config(self, request: Request) -> Response:
         """The facts that a page needs: no secret, and logins that are for this machine alone."""
         return JSONResponse(
             {
                 "url": str(request.base_url).rstrip("/"),
+                "functions_url": self._stack.functions_url,
                 "publishable_key": self._stack.publishable_key,
                 "logins": [login._asdict() for login in LOGINS],
                 "phones": [phone._asdict() for phone in PHONES],
@@ -138,25 +141,46 @@ class _Files(StaticFiles):
         scope: Scope,
         status_code: int = 200,
     ) -> Response:
+        return _kept_fresh(super().file_response(full_path, stat_result, scope, status_code))
+
+
+class _Pages(_Files):
+    """A folder with a page; `elsewhere` are the addresses beside its own that it calls."""
+
+    def __init__(self, directory: Path, elsewhere: Sequence[str]) -> None:
+        super().__init__(directory, html=True)
+        self._elsewhere = elsewhere
+
+    def file_response(
+        self,
+        full_path: str | os.PathLike[str],
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
         response = super().file_response(full_path, stat_result, scope, status_code)
-        return _with_policy(response, Path(full_path))
+        return _page(response, self._elsewhere, Path(full_path))
 
 
-def policy(page: bytes) -> str:
+def policy(page: bytes, elsewhere: Sequence[str] = ()) -> str:
     """The Content-Security-Policy of a page: its own files alone, nothing inline but its import
-    map, and no HTML that is made of texts except by the library that renders.
+    map, and no HTML that is made of texts except by the library that renders. `elsewhere` are the
+    addresses of the functions and of the bucket with the files of messages.
     """
     maps = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(found).digest()).decode()}'"
         for found in _IMPORT_MAP.findall(page)
     )
+    others = " ".join(elsewhere)
     return "; ".join(
         (
             "default-src 'none'",
             f"script-src 'self' {maps}".rstrip(),
             "style-src 'self'",
-            "img-src 'self'",
-            "connect-src 'self'",
+            # blob: is a file that the user has chosen
+            f"img-src 'self' blob: {others}".rstrip(),
+            f"media-src blob: {others}".rstrip(),
+            f"connect-src 'self' {others}".rstrip(),
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
@@ -166,19 +190,23 @@ def policy(page: bytes) -> str:
     )
 
 
-def _with_policy(response: Response, path: Path | None = None) -> Response:
+def _kept_fresh(response: Response) -> Response:
     response.headers["cache-control"] = "no-cache"
     response.headers["x-content-type-options"] = "nosniff"
     response.headers["referrer-policy"] = "no-referrer"
+    return response
+
+
+def _page(response: Response, elsewhere: Sequence[str], path: Path | None = None) -> Response:
     file = path or (Path(response.path) if isinstance(response, FileResponse) else None)
     if file and file.suffix == ".html":
-        response.headers["content-security-policy"] = policy(file.read_bytes())
-    return response
+        response.headers["content-security-policy"] = policy(file.read_bytes(), elsewhere)
+    return _kept_fresh(response)
 
 
 def _file(path: Path) -> Handler:
     async def answer(_request: Request) -> Response:
-        return _with_policy(FileResponse(path))
+        return _kept_fresh(FileResponse(path))
 
     return answer
 

@@ -150,6 +150,29 @@ export function initialsOf(name) {
   return letters.join("").toLocaleUpperCase(locale);
 }
 
+/**
+ * How large a file is, in the unit that people read.
+ *
+ * @param {number} bytes
+ */
+export function sizeOf(bytes) {
+  const unit = bytes < 1024 ? "byte" : bytes < 1024 ** 2 ? "kilobyte" : "megabyte";
+  // as WhatsApp counts
+  const value = bytes / { byte: 1, kilobyte: 1024, megabyte: 1024 ** 2 }[unit];
+  const digits = value < 10 && unit === "megabyte" ? 1 : 0;
+  return new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: digits }).format(value);
+}
+
+/**
+ * A length of time, such as 1:05.
+ *
+ * @param {number} seconds
+ */
+export function durationOf(seconds) {
+  const whole = Math.floor(seconds);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
 /** @param {Date} date */
 function midnight(date) {
   return new Date(date.getFullYear(), date.getMonth(), date.getDate()).getTime();

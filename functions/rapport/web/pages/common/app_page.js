@@ -1,6 +1,7 @@
 import { html, nothing } from "lit";
 import { createLive } from "@rapport/live";
 import "@rapport/live/elements/index.js";
+import { Files } from "@rapport/live/elements/media/files.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
 import { reasonOf, trouble } from "@rapport/live/elements/parts.js";
 import { choose, language, languages, text } from "@rapport/live/elements/texts.js";
@@ -29,6 +30,8 @@ export class AppPage extends PageElement {
     this.supabase = null;
     /** @type {Live | null} */
     this.live = null;
+    /** @type {Files | null} */
+    this.files = null;
     /** @type {User | null} */
     this.user = null;
     this.isReady = false;
@@ -144,6 +147,7 @@ export class AppPage extends PageElement {
   async #enter(user) {
     const supabase = /** @type {SupabaseClient} */ (this.supabase);
     this.live = createLive(supabase);
+    this.files = this.config?.functions_url ? new Files(supabase, this.config.functions_url) : null;
     this.live.subscribe(() => this.requestUpdate());
     await this.enter();
     this.user = user;

@@ -16,6 +16,7 @@
  * @typedef {object} Config
  * @property {string} url of the project
  * @property {string} publishable_key
+ * @property {string} [functions_url] of the HTTP functions; without it files are not shown
  * @property {Login[]} [logins] on a project for trying it out
  * @property {Phone[]} [phones]
  */

@@ -6,6 +6,7 @@ import { ReadMarks } from "@rapport/live/elements/read_marks.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 import { AppPage, languageChoice, rowsOf } from "../common/app_page.js";
 import { Inbox } from "./inbox.js";
+import { readTemplates } from "./templates.js";
 
 /** @import { Job, LiveChatContact, Outbox, Subscription } from "@rapport/live" */
 /** @import { InboxRow } from "@rapport/live/elements/inbox_list.js" */
@@ -56,6 +57,8 @@ class Opened {
     if (data.open && left > 0) this.#closing = setTimeout(() => this.readWindow(), Math.min(left + 1000, 2 ** 31 - 1));
     this.page.requestUpdate();
   }
+
+  readTemplates = () => readTemplates(/** @type {any} */ (this.page.supabase), this.id);
 
   /** @param {InboxRow} row */
   take(row) {
@@ -236,6 +239,9 @@ export class DashboardPage extends AppPage {
         .chat=${chatOf(opened.id)}
         side="operator"
         .label=${name}
+        .channel=${row?.channel ?? ""}
+        .files=${this.files}
+        .readTemplates=${row?.channel === "whatsapp" ? opened.readTemplates : null}
         .isTyping=${isTyping}
         .hint=${hint}
         .closed=${free && !free.open ? text("chat.window.closed") : ""}

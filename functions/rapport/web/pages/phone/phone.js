@@ -59,7 +59,7 @@ export class PhonePage extends PageElement {
           <div class="chat-who"><h2><bdi>${business}</bdi></h2><p>${text("phone.online")}</p></div>
         </header>
         ${this.chat?.isAway ? html`<p class="chat-note chat-note-bad" role="alert">${icons.warning}${text("phone.away")}</p>` : nothing}
-        <conversation-view .source=${this.chat} .outbox=${this.chat} .chat=${CHAT} side="client" .label=${business}></conversation-view>
+        <conversation-view .source=${this.chat} .outbox=${this.chat} .chat=${CHAT} side="client" .label=${business} .canAnswer=${false}></conversation-view>
       </section>
     </main>`;
   }

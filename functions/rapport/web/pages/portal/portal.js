@@ -138,6 +138,7 @@ export class PortalPage extends AppPage {
             .chat=${this.chat}
             side="client"
             .label=${business}
+            .files=${this.files}
             @messages-seen=${(/** @type {CustomEvent<{ conversationId: string, seq: number }>} */ event) => this.marks?.note(event.detail)}
           ></conversation-view>
         </section>
