@@ -21,7 +21,9 @@
  * What subscriptions show: a row of a table, or what the server makes of several.
  *
  * @typedef {{ readonly id: string }} Shown
- *
+ */
+
+/**
  * What subscriptions tell: INSERT has no `old`, DELETE no `new`. `old` is what was told of the row
  * before; null with UPDATE where the row was there before the subscription and was not loaded.
  *
