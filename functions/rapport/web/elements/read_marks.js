@@ -4,7 +4,10 @@ import { Conflict, LiveError, NotAllowed, NotFound, Unprocessable } from "../liv
 import { TIMING, backoff } from "../live/timing.js";
 
 // at whose every repetition the mark itself would be at fault
-const REFUSALS = [Conflict, NotAllowed, NotFound, Unprocessable];
+const REFUSALS = [Conflict, NotAllowed, Unprocessable];
+// So often a conversation is not there before that is believed: a broadcast may arrive a moment
+// before the transaction that it tells of can be seen by others.
+const EARLY = 3;
 
 export class ReadMarks {
   /** Up to where is still to be marked, by conversation. @type {Map<string, number>} */
@@ -18,7 +21,7 @@ export class ReadMarks {
   #marked;
 
   /**
-   * @param {(conversationId: string, seq: number) => Promise<unknown>} mark says so to the server
+   * @param {(conversationId: string, seq: number) => Promise<number>} mark says so to the server, and answers how far it has come
    * @param {() => void} [marked] called after each mark that the server has taken
    */
   constructor(mark, marked = () => {}) {
@@ -55,12 +58,17 @@ export class ReadMarks {
     for (const [conversationId, seq] of this.#waiting) {
       if (this.#isClosed) return;
       try {
-        await this.#mark(conversationId, seq);
-        this.#failures = 0;
-        this.#forget(conversationId, seq);
+        const reached = await this.#mark(conversationId, seq);
         this.#marked();
+        // before others could see the message
+        if (reached < seq) hasFailed = true;
+        else {
+          this.#failures = 0;
+          this.#forget(conversationId, seq);
+        }
       } catch (error) {
-        if (REFUSALS.some((kind) => error instanceof kind)) this.#forget(conversationId, seq);
+        const isBelieved = error instanceof NotFound && this.#failures >= EARLY;
+        if (isBelieved || REFUSALS.some((kind) => error instanceof kind)) this.#forget(conversationId, seq);
         else {
           hasFailed = true;
           if (error instanceof LiveError) retryAfter = Math.max(retryAfter, error.retryAfter);

@@ -12,7 +12,7 @@ import { formatted } from "./words.js";
 // stands around a variable that is not filled yet, and is in no text
 const OPEN = "\u{e000}";
 
-/** @typedef {(content: object) => Promise<{ refusal: string | null, field?: string | null } | null>} SendTemplate answers a refusal */
+/** @typedef {(content: object) => Promise<{ refusal: string | null } | null>} SendTemplate answers a refusal */
 
 /**
  * The choice of a template: the templates that may be sent, fields for the variables of one, and
@@ -215,7 +215,8 @@ export class TemplatePicker extends PageElement {
     try {
       const refused = await this.send(contentOf(template, this.values));
       if (!refused) return this.#dialog?.close();
-      const field = fields.find(({ variable }) => refused.field?.includes(`variables.${variable}`));
+      // the database's sentence names the variable
+      const field = fields.find(({ variable }) => refused.refusal?.includes(`variables.${variable} `));
       if (field) await this.#show({ [field.key]: refused.refusal ?? "" });
       else this.refusal = refused.refusal ?? "";
     } catch (error) {

@@ -22,7 +22,6 @@ import { call } from "./errors.js";
  * @property {string | null} replyTo
  * @property {number} writtenAt ms since 1970
  * @property {string | null} refusal why the server will not have it
- * @property {string | null} [field] that the refusal is about
  *
  * @typedef {object} Drawer
  * @property {(message: Kept) => Promise<void>} put keeps a message, or what has become of it

@@ -82,7 +82,6 @@ export class Outbox extends Store {
       replyTo: replyTo ?? null,
       writtenAt: Date.now(),
       refusal: null,
-      field: null,
     };
     await (await this.#open()).put(kept);
     await this.#look(user);
@@ -173,7 +172,7 @@ export class Outbox extends Store {
           this.#troubles.set(chatOf(message), error);
           return;
         }
-        await (await this.#open()).put({ ...message, refusal: error.message, field: error.field ?? null });
+        await (await this.#open()).put({ ...message, refusal: error.message });
       }
       await this.#look(message.user);
     }

@@ -109,37 +109,16 @@ export class MessageSubscription extends Subscription {
   }
 
   /**
-   * Says that the user has read a conversation up to this seq. Throws NotFound where there is no
-   * such conversation.
+   * Says that the user has read a conversation up to this seq; answers how far the server has it as
+   * read, which is less where the message was told of a moment before others can see it.
    *
    * @param {string} conversationId
    * @param {number} upToSeq
    */
   async markRead(conversationId, upToSeq) {
-    const { timing } = this.hub.server;
-    for (let attempt = 0; ; attempt += 1) {
-      const isLast = attempt === EARLY;
-      const reached = await this.#mark(conversationId, upToSeq, isLast);
-      if (isLast || reached >= upToSeq) break;
-      await new Promise((resolve) => setTimeout(resolve, backoff(timing, attempt)));
-    }
-  }
-
-  /**
-   * @param {string} conversationId
-   * @param {number} upToSeq
-   * @param {boolean} isLast
-   * @returns {Promise<number>} how far the server has it as read
-   */
-  async #mark(conversationId, upToSeq, isLast) {
-    try {
-      const reached = Number(await this.hub.server.rpc("mark_read", { conversation_id: conversationId, up_to_seq: upToSeq }));
-      this.moveMarker(conversationId, reached);
-      return reached;
-    } catch (error) {
-      if (isLast || !(error instanceof NotFound)) throw error;
-      return 0;
-    }
+    const reached = Number(await this.hub.server.rpc("mark_read", { conversation_id: conversationId, up_to_seq: upToSeq }));
+    this.moveMarker(conversationId, reached);
+    return reached;
   }
 
   /**
