@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -112,7 +113,10 @@ class AwsService:
 
     @cached_property
     def _http(self) -> httpx.Client:
-        return http_client(timeout=self._timeout)
+        client = http_client(timeout=self._timeout)
+        # its connections end with the service
+        weakref.finalize(self, client.close)
+        return client
 
 
 def region() -> str:
