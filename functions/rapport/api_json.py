@@ -22,6 +22,7 @@ class ApiRequest(BaseModel):
     """A body or a query. Its fields are also read in snake_case; no other field is taken."""
 
     model_config = ConfigDict(
+        defer_build=True,
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,

@@ -6,18 +6,120 @@ not even in errors.
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import re
+import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from functools import wraps
-from typing import Protocol, TypeVar
-
-from aws_lambda_powertools import Logger
+from typing import IO, Protocol, TypeVar
 
 from rapport.errors import Conflict, MetakockaError, RapportError, RequestError
 
-logger = Logger(service="rapport", utc=True)
+_SERVICE = "rapport"
+# of the request or the message that this thread works on
+_correlation_id: ContextVar[str | None] = ContextVar("correlation_id", default=None)
+# the fields of a line are kept on its record beneath this name
+_FIELDS = "rapport_fields"
+
+
+class _Formatter(logging.Formatter):
+    """A record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC)
+        line: dict[str, object] = {
+            "level": record.levelname,
+            "location": f"{record.funcName}:{record.lineno}",
+            "message": record.getMessage(),
+            "timestamp": at.isoformat(timespec="milliseconds"),
+            "service": _SERVICE,
+        }
+        if (correlation_id := _correlation_id.get()) is not None:
+            line["correlation_id"] = correlation_id
+        line |= getattr(record, _FIELDS, {})
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class _Stdout(logging.StreamHandler[IO[str]]):
+    """Writes to what is stdout at that time: a test may have replaced it."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stdout
+        super().emit(record)
+
+
+class JsonLog:
+    """Writes lines with fields; `extra` has those whose names aren't known before."""
+
+    def __init__(self) -> None:
+        self._logger = logging.getLogger(_SERVICE)
+        self._logger.setLevel(os.environ.get("LOG_LEVEL", "INFO").upper())
+        self.registered_formatter = _Formatter()
+        handler = _Stdout()
+        handler.setFormatter(self.registered_formatter)
+        self._logger.addHandler(handler)
+        # Lambda's own handler would write each line once more
+        for other in logging.getLogger().handlers:
+            other.addFilter(_is_not_ours)
+
+    def info(
+        self, message: str, *, extra: Mapping[str, object] | None = None, **fields: object
+    ) -> None:
+        self._write(logging.INFO, message, extra, fields)
+
+    def warning(
+        self, message: str, *, extra: Mapping[str, object] | None = None, **fields: object
+    ) -> None:
+        self._write(logging.WARNING, message, extra, fields)
+
+    def error(
+        self, message: str, *, extra: Mapping[str, object] | None = None, **fields: object
+    ) -> None:
+        self._write(logging.ERROR, message, extra, fields)
+
+    def setLevel(self, level: int) -> None:  # noqa: N802 - the library's word
+        """Writes nothing below a level."""
+        self._logger.setLevel(level)
+
+    def addHandler(self, handler: logging.Handler) -> None:  # noqa: N802 - the library's word
+        """Hands each record to another handler as well."""
+        self._logger.addHandler(handler)
+
+    def removeHandler(self, handler: logging.Handler) -> None:  # noqa: N802 - the library's word
+        """Undoes `addHandler`."""
+        self._logger.removeHandler(handler)
+
+    def _write(
+        self,
+        level: int,
+        message: str,
+        extra: Mapping[str, object] | None,
+        fields: dict[str, object],
+    ) -> None:
+        told = {**(extra or {}), **fields}
+        # each field on the record, too, for other handlers
+        shown = {name: value for name, value in told.items() if name not in _RESERVED}
+        self._logger.log(level, message, extra={**shown, _FIELDS: told}, stacklevel=3)
+
+
+# names that a record has of its own
+_RESERVED = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    return record.name != _SERVICE
+
+
+logger = JsonLog()
 
 
 def log_crash(error: BaseException, **ids: object) -> None:
@@ -108,12 +210,8 @@ def guarded(run: Callable[[], AnswerT]) -> AnswerT:
 @contextmanager
 def correlated(correlation_id: str) -> Iterator[None]:
     """Adds the request's id to every line that this thread logs, until the end."""
-    before = logger.thread_safe_get_current_keys().get("correlation_id")
-    logger.thread_safe_append_keys(correlation_id=correlation_id)
+    before = _correlation_id.set(correlation_id)
     try:
         yield
     finally:
-        if before is None:
-            logger.thread_safe_remove_keys(["correlation_id"])
-        else:
-            logger.thread_safe_append_keys(correlation_id=before)
+        _correlation_id.reset(before)

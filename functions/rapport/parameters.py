@@ -2,37 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 from pydantic import SecretStr
 
-from rapport.errors import ConfigError, UpstreamUnavailable
-from rapport.settings import GraphSettings, MetakockaSettings
+from rapport.aws.parameters import read_parameter
+from rapport.errors import ConfigError
+from rapport.settings import REREAD_INTERVAL, GraphSettings, MetakockaSettings
+
+Read = Callable[[str], SecretStr]
+Clock = Callable[[], float]
 
 
-def read_parameter(name: str) -> SecretStr:
-    """Reads a SecureString from SSM's Parameter Store, without a cache.
+class Parameters:
+    """SecureStrings of SSM's Parameter Store by a template of their names, kept until refused.
 
-    Raises:
-        ConfigError: It does not exist.
-        UpstreamUnavailable: It can't be read at the moment.
+    One that is refused again and again is read once a minute. Safe to share between threads.
     """
-    # imports boto3, which only a deployment has, in 0.3 s
-    from aws_lambda_powertools.utilities.parameters import get_parameter
-    from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 
-    try:
-        value = str(get_parameter(name, decrypt=True, force_fetch=True))
-    except GetParameterError as error:
-        # the library raises its own error and keeps boto3's as the context
-        cause = type(error.__context__).__name__
-        # not chained: its text is boto3's
-        if cause == "ParameterNotFound":
-            raise ConfigError(f"There is no parameter {name}.") from None
-        raise UpstreamUnavailable(f"{name} can't be read ({cause}).") from None
-    return SecretStr(value.strip())
+    def __init__(
+        self, template: str, *, read: Read | None = None, clock: Clock = time.monotonic
+    ) -> None:
+        self._template = template
+        self._read = read or read_parameter
+        self._clock = clock
+        self._lock = threading.Lock()
+        # each value with the time when it was read
+        self._values: dict[str, tuple[SecretStr, float]] = {}
+
+    def value(self, **names: str) -> SecretStr:
+        """The parameter whose name the template gives for these names.
+
+        Raises:
+            ConfigError: There is none.
+            UpstreamUnavailable: It can't be read at the moment.
+        """
+        name = self._name(names)
+        with self._lock:
+            if name not in self._values:
+                self._values[name] = (self._read(name), self._clock())
+            return self._values[name][0]
+
+    def forget(self, **names: str) -> None:
+        """Lets it be read anew next time, unless it was read within the last minute."""
+        name = self._name(names)
+        with self._lock:
+            _, read_at = self._values.get(name, (None, self._clock()))
+            if self._clock() - read_at >= REREAD_INTERVAL:
+                self._values.pop(name, None)
+
+    def _name(self, names: dict[str, str]) -> str:
+        name = self._template
+        for placeholder, value in names.items():
+            name = name.replace(f"{{{placeholder}}}", value)
+        return name
 
 
 class SecretSource(Protocol):
@@ -48,15 +75,15 @@ class SecretSource(Protocol):
         ...
 
     def forget(self, account_id: str) -> None:
-        """Reads the key anew next time, since Metakocka may not have accepted it."""
+        """Reads the key anew next time, since Metakocka may not have accepted it: once a minute."""
         ...
 
 
 def secret_source(settings: MetakockaSettings) -> SecretSource:
     """One key for all accounts, or an SSM parameter for each account if a template is set."""
     companies = Companies.read(settings.metakocka_companies)
-    if settings.metakocka_secret_parameter is not None:
-        return ParameterSecrets(settings.metakocka_secret_parameter, companies)
+    if settings.metakocka_secret_key_parameter is not None:
+        return ParameterSecrets(settings.metakocka_secret_key_parameter, companies)
     return OneSecret(settings.metakocka_secret_key, companies)
 
 
@@ -116,7 +143,9 @@ class OneSecret:
 
     def secret(self, account_id: str, company_id: str) -> SecretStr:
         if self._secret is None:
-            raise ConfigError("METAKOCKA_SECRET_KEY and METAKOCKA_SECRET_PARAMETER are not set.")
+            raise ConfigError(
+                "METAKOCKA_SECRET_KEY and METAKOCKA_SECRET_KEY_PARAMETER are not set."
+            )
         self._companies.require(account_id, company_id, is_shared=True)
         return self._secret
 
@@ -125,26 +154,24 @@ class OneSecret:
 
 
 class ParameterSecrets:
-    """A SecureString in SSM's Parameter Store for each account, cached until it is refused.
+    """A parameter for each account; a template without the account in it is one key for all."""
 
-    A template without the account in it is one key for all accounts.
-    """
-
-    def __init__(self, template: str, companies: Companies = Companies()) -> None:
-        self._template = template
+    def __init__(
+        self,
+        template: str,
+        companies: Companies = Companies(),
+        parameters: Parameters | None = None,
+    ) -> None:
+        self._is_shared = "{account_id}" not in template
         self._companies = companies
-        self._secrets: dict[str, SecretStr] = {}
+        self._parameters = parameters or Parameters(template)
 
     def secret(self, account_id: str, company_id: str) -> SecretStr:
-        is_shared = "{account_id}" not in self._template
-        self._companies.require(account_id, company_id, is_shared=is_shared)
-        if account_id not in self._secrets:
-            name = self._template.replace("{account_id}", account_id)
-            self._secrets[account_id] = read_parameter(name)
-        return self._secrets[account_id]
+        self._companies.require(account_id, company_id, is_shared=self._is_shared)
+        return self._parameters.value(account_id=account_id)
 
     def forget(self, account_id: str) -> None:
-        self._secrets.pop(account_id, None)
+        self._parameters.forget(account_id=account_id)
 
 
 class TokenSource(Protocol):
@@ -160,7 +187,7 @@ class TokenSource(Protocol):
         ...
 
     def forget(self, phone_number_id: str) -> None:
-        """Reads the token anew next time, since WhatsApp did not accept it."""
+        """Reads the token anew next time, since WhatsApp did not accept it: once a minute."""
         ...
 
 
@@ -187,19 +214,13 @@ class OneToken:
 
 
 class ParameterTokens:
-    """A SecureString in SSM's Parameter Store for each number, cached until it is refused."""
+    """A parameter for each number."""
 
-    def __init__(self, template: str) -> None:
-        self._template = template
-        self._tokens: dict[str, SecretStr] = {}
+    def __init__(self, template: str, parameters: Parameters | None = None) -> None:
+        self._parameters = parameters or Parameters(template)
 
     def token(self, phone_number_id: str) -> SecretStr:
-        if phone_number_id not in self._tokens:
-            self._tokens[phone_number_id] = self._read(phone_number_id)
-        return self._tokens[phone_number_id]
+        return self._parameters.value(phone_number_id=phone_number_id)
 
     def forget(self, phone_number_id: str) -> None:
-        self._tokens.pop(phone_number_id, None)
-
-    def _read(self, phone_number_id: str) -> SecretStr:
-        return read_parameter(self._template.replace("{phone_number_id}", phone_number_id))
+        self._parameters.forget(phone_number_id=phone_number_id)

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_after_delay,
-    stop_before_delay,
-    wait_exponential,
-    wait_random_exponential,
-)
+from typing import TypeVar
 
 from rapport.errors import RapportError, StoreBusy, StoreClosed, TooManyRequests
 
 
-def _is_retryable(error: BaseException) -> bool:
+def _is_retryable(error: Exception) -> bool:
     return isinstance(error, RapportError) and error.retryable
 
 
-def _passes_soon(error: BaseException) -> bool:
+def _passes_soon(error: Exception) -> bool:
     """False where the call has already waited long on a busy database, where a person has to act
     first, or where the answer says when to try again.
     """
@@ -32,18 +23,60 @@ def _passes_soon(error: BaseException) -> bool:
     return _is_retryable(error) and not isinstance(error, waits)
 
 
-def transient() -> Retrying:
+T = TypeVar("T")
+Sleep = Callable[[float], object]
+
+
+class Tries:
+    """Calls until it succeeds, fails for good, or time or tries are used up; then the last error is
+    raised.
+
+    `wait` is told how often was tried and the error, and says how many seconds to wait. No try
+    begins later than `within` seconds after the first.
+    """
+
+    def __init__(
+        self,
+        attempts: int,
+        within: float,
+        wait: Callable[[int, Exception], float],
+        is_retryable: Callable[[Exception], bool],
+        sleep: Sleep = time.sleep,
+    ) -> None:
+        self._attempts = attempts
+        self._within = within
+        self._wait = wait
+        self._is_retryable = is_retryable
+        self._sleep = sleep
+        # how often was tried
+        self.made = 0
+
+    def __call__(self, call: Callable[[], T]) -> T:
+        began = time.monotonic()
+        while True:
+            self.made += 1
+            try:
+                return call()
+            except Exception as error:
+                if self.made == self._attempts or not self._is_retryable(error):
+                    raise
+                wait = self._wait(self.made, error)
+                if time.monotonic() - began + wait > self._within:
+                    raise
+            self._sleep(wait)
+
+
+def transient() -> Tries:
     """Up to three tries of a call that may be repeated; none begins after 4 seconds.
 
     This covers a connection that died while the function was frozen, a deadlock and a restart.
     Longer outages are left to the caller. The last error is raised.
     """
-    return Retrying(
-        retry=retry_if_exception(_passes_soon),
-        wait=wait_random_exponential(multiplier=0.05, max=1),
-        stop=stop_after_attempt(3) | stop_after_delay(4),
-        reraise=True,
-    )
+
+    def wait(made: int, _error: Exception) -> float:
+        return random.uniform(0, min(0.05 * 2 ** (made - 1), 1))  # noqa: S311 - nothing secret
+
+    return Tries(3, 4, wait, _passes_soon)
 
 
 @dataclass(frozen=True)
@@ -63,19 +96,15 @@ class Retries:
 
 
 def repeated(
-    retries: Retries, is_retryable: Callable[[BaseException], bool] = _is_retryable
-) -> Retrying:
+    retries: Retries,
+    is_retryable: Callable[[Exception], bool] = _is_retryable,
+    sleep: Sleep = time.sleep,
+) -> Tries:
     """The tries of one call. The last error is raised."""
-    bound = wait_exponential(multiplier=retries.first_wait, max=retries.longest_wait)
 
-    def wait(state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
+    def wait(made: int, error: Exception) -> float:
+        bound: float = min(retries.first_wait * 2 ** (made - 1), retries.longest_wait)
         fraction = retries.jitter * random.random()  # noqa: S311 - nothing secret
-        return max(bound(state) * (1 - fraction), float(getattr(error, "retry_after", None) or 0))
+        return max(bound * (1 - fraction), float(getattr(error, "retry_after", None) or 0))
 
-    return Retrying(
-        retry=retry_if_exception(is_retryable),
-        wait=wait,
-        stop=stop_after_attempt(retries.attempts) | stop_before_delay(retries.within),
-        reraise=True,
-    )
+    return Tries(retries.attempts, retries.within, wait, is_retryable, sleep)

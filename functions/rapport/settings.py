@@ -1,56 +1,112 @@
-"""Settings of a deployment: environment variables, read when a function first needs them."""
+"""Settings of a deployment: environment variables, read when a function first needs them.
+
+A variable whose name ends in `_PARAMETER` names the SSM parameter that has the value of the
+variable without that ending: no secret stands in a template or in a function's environment.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Literal, Self
+import threading
+import time
+from collections.abc import Callable, Container
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
-    AliasChoices,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     HttpUrl,
     NonNegativeInt,
+    PrivateAttr,
     SecretStr,
     ValidationError,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rapport.api_keys import kind_of
-from rapport.errors import ConfigError
+from rapport.errors import ConfigError, UpstreamUnavailable
 
 _IN_FUNCTIONS = (
-    "Set it in the function's environment: serverless.yml says where each value comes from, and"
-    " `rapport up` sets all of them."
+    "Set it in the function's environment, or the SSM parameter that the variable with the ending"
+    " _PARAMETER names: serverless.yml says where each value comes from, and `rapport up` sets all"
+    " of them."
 )
 # variables that are also read under an older name
 _OLDER = {
-    "supabase_publishable_key": "supabase_anon_key",
-    "supabase_secret_key": "supabase_service_role_key",
+    "SUPABASE_PUBLISHABLE_KEY": "SUPABASE_ANON_KEY",
+    "SUPABASE_SECRET_KEY": "SUPABASE_SERVICE_ROLE_KEY",
 }
+_ENDING = "_PARAMETER"
+# seconds between two readings of what was refused: a stranger who is refused causes no more
+REREAD_INTERVAL = 60.0
 
 
-def _names(name: str) -> AliasChoices:
-    return AliasChoices(name, _OLDER[name])
+class _Parameters:
+    """The parameters that the environment names, read together when the first one is needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[str, str] = {}
+        self._read_at = 0.0
+
+    def value(self, variable: str) -> str | None:
+        """The value of a variable that the environment names a parameter for; else None.
+
+        Raises:
+            ConfigError: The function may not read it.
+            UpstreamUnavailable: It can't be read at the moment.
+        """
+        name = os.environ.get(variable + _ENDING)
+        if not name:
+            return None
+        with self._lock:
+            # another environment names others; and one that is missing may have been made by now
+            if name not in self._values or not (self._values[name] or self._is_fresh()):
+                self._read()
+            return self._values.get(name) or None
+
+    def reread(self) -> None:
+        """Reads all of them anew, once a minute at most; the old ones stay if that fails."""
+        with self._lock:
+            if self._values and not self._is_fresh():
+                # a failure counts as well, or each refusal would lead to a call
+                self._read_at = time.monotonic()
+                with suppress(ConfigError, UpstreamUnavailable):
+                    self._read()
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._read_at < REREAD_INTERVAL
+
+    def _read(self) -> None:
+        # imported when needed: a host without AWS does not call it
+        from rapport.aws.parameters import read_parameters
+
+        names = {
+            value
+            for variable, value in os.environ.items()
+            # with a place for an account or a number in it, it is read for that one
+            if variable.endswith(_ENDING) and value and "{" not in value
+        }
+        found = read_parameters(names)
+        self._values = dict.fromkeys(names, "") | {
+            name: secret.get_secret_value() for name, secret in found.items()
+        }
+        self._read_at = time.monotonic()
 
 
-def _variable(name: str) -> str:
-    """The variable that a setting was read from; without a value the one to set."""
-    names = (name.upper(), _OLDER.get(name, name).upper())
-    return next((variable for variable in names if os.environ.get(variable)), names[0])
+_parameters = _Parameters()
 
 
-class _Settings(BaseSettings):
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="ignore",
-        # an empty variable counts as missing
-        env_ignore_empty=True,
-        # a variable with an older name is read as well; in Python there is one name
-        populate_by_name=True,
-    )
+class _Settings(BaseModel):
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
+
+    # whether a value is a parameter's, which may change
+    _of_parameters: bool = PrivateAttr(default=False)
 
     @classmethod
     def load(cls, remedy: str = _IN_FUNCTIONS) -> Self:
@@ -58,15 +114,83 @@ class _Settings(BaseSettings):
 
         Raises:
             ConfigError: A variable is missing or has no valid value; the message names it.
+            UpstreamUnavailable: A parameter can't be read at the moment.
         """
+        found = {name: _Variable.find(name.upper(), cls.model_fields) for name in cls.model_fields}
         try:
-            return cls()
+            settings = cls.model_validate(
+                {name: one.value for name, one in found.items() if one.value is not None}
+            )
         except ValidationError as error:
             faults = "; ".join(
-                f"{_variable(str(fault['loc'][0]))}: {fault['msg'].removeprefix('Value error, ')}"
-                for fault in error.errors()
+                f"{found[str(fault['loc'][0])].source}:"
+                f" {fault['msg'].removeprefix('Value error, ')}"
+                for fault in error.errors(include_url=False, include_input=False)
             )
-        raise ConfigError(f"{faults}. {remedy}")
+            raise ConfigError(f"{faults}. {remedy}") from None
+        settings._of_parameters = any(one.is_parameter for one in found.values())
+        return settings
+
+    def reread(self) -> Self | None:
+        """Called where a value of these was refused: the settings with what the parameters say now.
+
+        The parameters are read once a minute at most; None where nothing is other than it was.
+        """
+        if not self._of_parameters:
+            return None
+        _parameters.reread()
+        try:
+            fresh = type(self).load()
+        except (ConfigError, UpstreamUnavailable):
+            return None
+        return None if fresh == self else fresh
+
+
+@dataclass(frozen=True)
+class _Variable:
+    """Where the value of a setting is, or is to be set, and the value."""
+
+    source: str
+    value: str | None
+    is_parameter: bool = False
+
+    @classmethod
+    def find(cls, name: str, fields: Container[str]) -> Self:
+        """Looks for a variable, and for the parameter that one names. Empty counts as missing."""
+        for spelling in (name, _OLDER.get(name, name)):
+            if value := os.environ.get(spelling):
+                return cls(spelling, value)
+        parameter = os.environ.get(name + _ENDING)
+        # a setting of its own: the template of many parameters
+        if not parameter or (name + _ENDING).lower() in fields:
+            return cls(name, None)
+        value = _parameters.value(name)
+        told = "the parameter" if value else "there is no parameter"
+        return cls(f"{name}, {told} {parameter}", value, is_parameter=True)
+
+
+SettingsT = TypeVar("SettingsT", bound=_Settings)
+
+
+class Current(Generic[SettingsT]):
+    """Settings that are read when first needed, and anew after a refusal; for all threads."""
+
+    def __init__(self, load: Callable[[], SettingsT]) -> None:
+        self._load = load
+        self._settings: SettingsT | None = None
+
+    def __call__(self) -> SettingsT:
+        """The settings, as `load` raises."""
+        if self._settings is None:
+            self._settings = self._load()
+        return self._settings
+
+    def reread(self) -> bool:
+        """Called after a refusal: whether there are other settings now."""
+        fresh = self().reread()
+        if fresh is not None:
+            self._settings = fresh
+        return fresh is not None
 
 
 def _stripped(value: object) -> object:
@@ -114,18 +238,14 @@ class StoreSettings(_Settings):
     """The database's address, and the key for the functions' RPCs."""
 
     supabase_url: HttpUrl
-    supabase_secret_key: Annotated[Secret, AfterValidator(_not_public)] = Field(
-        validation_alias=_names("supabase_secret_key")
-    )
+    supabase_secret_key: Annotated[Secret, AfterValidator(_not_public)]
 
 
 class UserStoreSettings(_Settings):
     """The database's address, and the key that accompanies a user's own token."""
 
     supabase_url: HttpUrl
-    supabase_publishable_key: Annotated[Secret, AfterValidator(_not_secret)] = Field(
-        validation_alias=_names("supabase_publishable_key")
-    )
+    supabase_publishable_key: Annotated[Secret, AfterValidator(_not_secret)]
 
 
 class GraphSettings(_Settings):
@@ -147,16 +267,14 @@ class MetakockaSettings(_Settings):
     # for all companies without a server of their own
     metakocka_url: HttpUrl = HttpUrl("https://main.metakocka.si/rest/eshop/v1")
     # domains on which a company's own server may be; an account's admin names the server
-    metakocka_domains: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = (
-        "metakocka.si",
-    )
+    metakocka_domains: Annotated[tuple[str, ...], BeforeValidator(_words)] = ("metakocka.si",)
     # the key of all accounts …
     metakocka_secret_key: Secret | None = None
     # … or the SSM parameter of each account: /rapport/prod/metakocka/{account_id}/secret-key
-    metakocka_secret_parameter: str | None = None
+    metakocka_secret_key_parameter: str | None = None
     # the company of each account as ACCOUNT=COMPANY, where accounts share a key; `any` is for the
     # stand-in
-    metakocka_companies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()
+    metakocka_companies: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
     # ISO 3166: the country of phone numbers without a country code
     metakocka_region: str = "SI"
 
@@ -181,10 +299,10 @@ class PushSettings(_Settings):
 
 
 class MediaSettings(_Settings):
-    """The bucket for files. boto3 finds its address and credentials by its own rules."""
+    """The bucket for files. Its credentials are AWS's in the environment."""
 
     media_bucket: str
-    # for a service that speaks S3 and is not AWS; boto3 reads it too
+    # for a service that speaks S3 and is not AWS
     aws_endpoint_url_s3: HttpUrl | None = None
 
 
@@ -193,8 +311,21 @@ class WhatsAppSettings(_Settings):
     refused.
     """
 
+    # one, or while it is changed two, with a comma between them: both are good
     whatsapp_app_secret: Secret | None = None
     whatsapp_verify_token: Secret | None = None
+
+    @property
+    def app_secrets(self) -> tuple[str, ...]:
+        """The app secrets that are good at the moment."""
+        told = self.whatsapp_app_secret.get_secret_value() if self.whatsapp_app_secret else ""
+        return tuple(one for one in told.split(",") if one)
+
+
+class MetricsSettings(_Settings):
+    """Where figures for alarms go; without a namespace there are none."""
+
+    metrics_namespace: str | None = None
 
 
 class BacklogSettings(_Settings):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import threading
 from collections.abc import Callable
 from typing import Protocol
+from urllib.parse import quote
 
+import httpx
+
+from rapport.aws.service import AwsRefused, AwsService, AwsUnreachable
+from rapport.errors import UpstreamUnavailable
 from rapport.log import log_crash
 
 
@@ -24,15 +28,26 @@ class LambdaStarter:
 
     def __init__(self, function_prefix: str) -> None:
         self._prefix = function_prefix
-        # imported by name, since only a deployment has it
-        self._client = importlib.import_module("boto3").client("lambda")
+        self._lambda = AwsService("lambda", timeout=httpx.Timeout(5, connect=2), attempts=2)
 
     def start(self, worker: str) -> None:
-        self._client.invoke(
-            FunctionName=f"{self._prefix}{worker}",
-            InvocationType="Event",
-            Payload=json.dumps({"worker": worker}).encode(),
-        )
+        """Returns once Lambda has taken the call.
+
+        Raises:
+            UpstreamUnavailable: It has not. The worker's schedule finds the work.
+        """
+        function = quote(f"{self._prefix}{worker}", safe="")
+        try:
+            self._lambda.send(
+                "POST",
+                f"{self._lambda.endpoint}/2015-03-31/functions/{function}/invocations",
+                {"content-type": "application/json", "x-amz-invocation-type": "Event"},
+                json.dumps({"worker": worker}).encode(),
+            )
+        except AwsRefused as error:
+            raise UpstreamUnavailable(f"{worker} can't be started (code {error.code}).") from None
+        except AwsUnreachable as error:
+            raise UpstreamUnavailable(f"{worker} can't be started ({error}).") from None
 
 
 class ThreadStarter:

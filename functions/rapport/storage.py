@@ -1,18 +1,32 @@
-"""Files in a bucket that speaks S3: AWS, Supabase Storage, or a stand-in."""
+"""Files in a bucket that speaks S3: AWS, Supabase Storage, or a stand-in.
+
+Source: docs.aws.amazon.com, "Amazon S3 API Reference".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO, Any, Protocol, cast
+from typing import IO, Protocol
+from urllib.parse import quote
+from xml.sax.saxutils import escape
 
+import httpx
+
+from rapport.aws.service import AwsRefused, AwsService, AwsUnreachable, region
+from rapport.aws.signature import query_string
 from rapport.errors import NotFound, StorageError, StorageUnavailable
 from rapport.settings import MediaSettings
 
 LINK_SECONDS = 300
-_CHUNK = 8 * 1024 * 1024  # bytes of a file in memory at a time
+# bytes of a file in memory at a time; S3 takes parts from 5 MB, and 10,000 of them
+_CHUNK = 8 * 1024 * 1024
 _MISSING = {"NoSuchKey", "404", "NotFound"}
+_UPLOAD_ID = re.compile(r"<UploadId>([^<]+)</UploadId>")
+_ETAG_LIMIT = 200
 
 
 class Readable(Protocol):
@@ -20,16 +34,6 @@ class Readable(Protocol):
 
     def read(self, size: int = -1, /) -> bytes:
         """The next bytes, at most `size`; empty at the end."""
-
-
-class _S3Client(Protocol):
-    """The part of boto3's S3 client that is used here."""
-
-    def upload_fileobj(
-        self, source: Readable, bucket: str, key: str, /, **options: object
-    ) -> None: ...
-    def get_object(self, **parameters: str) -> Mapping[str, Any]: ...
-    def generate_presigned_url(self, method: str, /, **options: object) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,12 @@ class Storage:
     """The bucket; safe to share between threads."""
 
     def __init__(self, settings: MediaSettings) -> None:
-        self._bucket = settings.media_bucket
-        self._client = _client(elsewhere=settings.aws_endpoint_url_s3 is not None)
+        self._s3 = AwsService("s3", timeout=httpx.Timeout(30, connect=5), attempts=3)
+        if settings.aws_endpoint_url_s3 is not None:
+            # other servers have no host name for each bucket
+            self._root = f"{str(settings.aws_endpoint_url_s3).rstrip('/')}/{settings.media_bucket}"
+        else:
+            self._root = f"https://{settings.media_bucket}.s3.{region()}.amazonaws.com"
 
     def put(self, key: str, source: Readable, content_type: str) -> None:
         """Writes all of `source` to `key`, a large file in parts. An existing file is replaced.
@@ -56,20 +64,48 @@ class Storage:
             StorageUnavailable: The storage can't be reached, or is too busy.
             StorageError: The storage refused.
         """
-        # imported when needed: it takes a third of a second
-        from boto3.s3.transfer import TransferConfig
-
+        # the type comes from the sender, so browsers save the file and do not show it
+        headers = {"content-type": content_type, "content-disposition": "attachment"}
+        first = _chunk(source)
         with _storage_errors():
-            self._client.upload_fileobj(
-                source,
-                self._bucket,
-                key,
-                # the type comes from the sender, so browsers save the file and do not show it
-                ExtraArgs={"ContentType": content_type, "ContentDisposition": "attachment"},
-                Config=TransferConfig(
-                    multipart_threshold=_CHUNK, multipart_chunksize=_CHUNK, use_threads=False
-                ),
+            if len(first) < _CHUNK:
+                self._s3.send("PUT", self._url(key), headers, first)
+            else:
+                self._put_in_parts(key, first, source, headers)
+
+    def _put_in_parts(
+        self, key: str, chunk: bytes, source: Readable, headers: dict[str, str]
+    ) -> None:
+        begun = self._s3.send("POST", f"{self._url(key)}?uploads=", headers)
+        found = _UPLOAD_ID.search(begun.text)
+        if found is None:
+            raise StorageError("The storage's answer names no upload.")
+        upload = query_string({"uploadId": found[1]})
+        parts: list[str] = []
+        try:
+            while chunk:
+                number = len(parts) + 1
+                address = f"{self._url(key)}?partNumber={number}&{upload}"
+                etag = self._s3.send("PUT", address, {}, chunk).headers.get("etag", "")
+                parts.append(
+                    f"<Part><PartNumber>{number}</PartNumber>"
+                    f"<ETag>{escape(etag[:_ETAG_LIMIT])}</ETag></Part>"
+                )
+                chunk = _chunk(source)
+            whole = f"<CompleteMultipartUpload>{''.join(parts)}</CompleteMultipartUpload>"
+            done = self._s3.send(
+                "POST",
+                f"{self._url(key)}?{upload}",
+                {"content-type": "application/xml"},
+                whole.encode(),
             )
+            # S3 may refuse after it has begun to answer with 200
+            _require_no_error(done)
+        except BaseException:
+            # else its parts would be paid for until the bucket's rule removes them
+            with suppress(AwsRefused, AwsUnreachable):
+                self._s3.send("DELETE", f"{self._url(key)}?{upload}", {})
+            raise
 
     @contextmanager
     def open(self, key: str) -> Iterator[StoredFile]:
@@ -80,74 +116,74 @@ class Storage:
             StorageUnavailable: The storage can't be reached, or is too busy.
             StorageError: The storage refused.
         """
-        with _storage_errors():
-            answer = self._client.get_object(Bucket=self._bucket, Key=key)
-            body = cast(IO[bytes], answer["Body"])
-            try:
-                yield StoredFile(int(answer["ContentLength"]), body)
-            finally:
-                body.close()
+        with _storage_errors(), self._s3.stream("GET", self._url(key)) as answer:
+            yield StoredFile(int(answer.headers["content-length"]), _body_of(answer))
 
     def link(self, key: str, *, disposition: str, content_type: str) -> str:
         """An address that opens the file for five minutes; it needs no login."""
-        return self._presigned(
-            "get_object",
-            Key=key,
-            ResponseContentDisposition=disposition,
-            ResponseContentType=content_type,
+        told = query_string(
+            {"response-content-disposition": disposition, "response-content-type": content_type}
         )
+        return self._s3.signer.presigned("GET", f"{self._url(key)}?{told}", {}, LINK_SECONDS)
 
     def upload_link(self, key: str, *, content_type: str, size: int) -> str:
         """An address that takes one PUT of exactly this type and size, for five minutes."""
-        return self._presigned("put_object", Key=key, ContentType=content_type, ContentLength=size)
+        headers = {"content-type": content_type, "content-length": str(size)}
+        return self._s3.signer.presigned("PUT", self._url(key), headers, LINK_SECONDS)
 
-    def _presigned(self, method: str, **parameters: object) -> str:
-        with _storage_errors():
-            return self._client.generate_presigned_url(
-                method,
-                Params={"Bucket": self._bucket} | parameters,
-                ExpiresIn=LINK_SECONDS,
-            )
+    def _url(self, key: str) -> str:
+        return f"{self._root}/{quote(key, safe='/~')}"
 
 
-def _client(*, elsewhere: bool) -> _S3Client:
-    import boto3
-    from botocore.config import Config
+class _Body(io.RawIOBase):
+    """The body of an answer as a file; what the storage does meanwhile are its errors."""
 
-    client: _S3Client = boto3.client(
-        "s3",
-        config=Config(
-            signature_version="s3v4",
-            # other servers have no host name for each bucket
-            s3={"addressing_style": "path" if elsewhere else "virtual"},
-            # other servers do not know the newer checksums
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            connect_timeout=5,
-            read_timeout=30,
-            retries={"mode": "standard", "max_attempts": 3},
-        ),
-    )
-    return client
+    def __init__(self, answer: httpx.Response) -> None:
+        self._chunks = answer.iter_bytes()
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # what io gives
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = chunk
+        taken = self._rest[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._rest = self._rest[len(taken) :]
+        return len(taken)
+
+
+def _require_no_error(answer: httpx.Response) -> None:
+    if "<Error>" in answer.text:
+        raise AwsRefused(500, "InternalError")
+
+
+def _body_of(answer: httpx.Response) -> IO[bytes]:
+    return io.BufferedReader(_Body(answer))
+
+
+def _chunk(source: Readable) -> bytes:
+    """The next 8 MB, or what is left."""
+    chunk = bytearray()
+    while len(chunk) < _CHUNK and (more := source.read(_CHUNK - len(chunk))):
+        chunk += more
+    return bytes(chunk)
 
 
 @contextmanager
 def _storage_errors() -> Iterator[None]:
-    """Translates botocore's errors. Their text names keys and hosts, and is dropped."""
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-    )
-
+    """Translates AWS's errors. Their text names keys and hosts, and is dropped."""
     try:
         yield
-    except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", "unknown"))
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-        if code in _MISSING:
+    except AwsRefused as error:
+        if error.code in _MISSING or error.status == 404:
             raise NotFound("The file is not in the storage.") from None
-        kind = StorageUnavailable if status >= 500 or status == 429 else StorageError
-        raise kind(f"{kind.__doc__} (code {code})") from None
-    except (BotoCoreError, Boto3Error) as error:
-        raise StorageUnavailable(f"{StorageUnavailable.__doc__} ({type(error).__name__})") from None
+        kind = StorageUnavailable if error.passes else StorageError
+        raise kind(f"{kind.__doc__} (code {error.code})") from None
+    except (AwsUnreachable, httpx.RequestError) as error:
+        named = str(error) if isinstance(error, AwsUnreachable) else type(error).__name__
+        raise StorageUnavailable(f"{StorageUnavailable.__doc__} ({named})") from None

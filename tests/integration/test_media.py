@@ -18,7 +18,6 @@ import boto3  # type: ignore[import-untyped]
 import httpx
 import psycopg
 import pytest
-from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDERS
 from moto.server import ThreadedMotoServer
 from psycopg.rows import dict_row
 from tests.integration.graph_files import TOKEN, Graph, digest, serving
@@ -542,8 +541,6 @@ def test_two_numbers_have_two_tokens_for_files_both_ways_and_for_templates(
     monkeypatch.delenv("WHATSAPP_TOKEN")
     monkeypatch.setenv("WHATSAPP_TOKEN_PARAMETER", "/rapport/{phone_number_id}/token")
     monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", s3)
-    # the library keeps a client with the address of its first call
-    DEFAULT_PROVIDERS.clear()
     for number, token in ((NUMBER, "alpine"), ("7", "bay")):
         boto3.client("ssm").put_parameter(
             Name=f"/rapport/{number}/token", Value=token, Type="SecureString", Overwrite=True
@@ -575,4 +572,3 @@ def test_two_numbers_have_two_tokens_for_files_both_ways_and_for_templates(
     boto3.client("ssm").delete_parameter(Name=f"/rapport/{NUMBER}/token")
     sync_templates._graph.cache_clear()
     assert media.sync_templates() == {"synced": 1, "failed": 0}
-    DEFAULT_PROVIDERS.clear()

@@ -441,6 +441,7 @@ FUNCTIONS = {
     "backend.set_push_key": Function(SERVICE),
     "backend.claim_pushes": Function(SERVICE),
     "backend.settle_push": Function(SERVICE),
+    "backend.figures": Function(SERVICE),
     "backend.sweep_health": Function(SERVICE),
     "backend.note_refused_signatures": Function(SERVICE),
     "backend.send_scheduled": Function(SERVICE),

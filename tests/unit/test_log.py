@@ -13,7 +13,6 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from pydantic import HttpUrl, JsonValue, SecretStr
 
 from rapport.errors import (
@@ -26,7 +25,7 @@ from rapport.errors import (
     from_users_postgrest,
 )
 from rapport.handlers import drain_webhooks
-from rapport.handlers.http import Response, http_function
+from rapport.handlers.http import HttpRequest, Response, http_function
 from rapport.local.lambda_host.events import InvocationContext
 from rapport.log import Crash, correlated, described, logger, worker
 from rapport.settings import GraphSettings
@@ -39,6 +38,9 @@ from rapport.whatsapp.graph import GraphClient, GraphMedia
 PHONE = "+385911234567"
 TOKEN = "EAAGm0PX4ZCpsBA"
 WORDS = f"Ana ({PHONE}) with {TOKEN}"
+
+# the least of a request
+EVENT = {"requestContext": {"requestId": "request-1", "http": {"method": "POST"}}}
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -192,11 +194,11 @@ def test_lambda_is_given_no_words_to_log(lines: Lines, error: Exception) -> None
 )
 def test_what_a_user_is_told_is_not_logged(lines: Lines, error: Exception) -> None:
     @http_function
-    def handler(_request: APIGatewayProxyEventV2) -> Response:
+    def handler(_request: HttpRequest) -> Response:
         raise error
 
     with suppress(Crash):
-        answer = handler({"requestContext": {"requestId": "request-1"}}, None)
+        answer = handler(EVENT, None)
         assert json.loads(answer["body"])["message"] == WORDS
     (line,) = lines()
     assert line["correlation_id"] == "request-1"

@@ -7,32 +7,37 @@ from pydantic import SecretStr
 
 from rapport import parameters as secrets
 from rapport.errors import ConfigError
-from rapport.parameters import ParameterSecrets, secret_source
+from rapport.parameters import Parameters, ParameterSecrets, secret_source
 from rapport.settings import MetakockaSettings
 
 
-def test_each_account_has_its_own_and_it_is_read_once_until_it_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_each_account_has_its_own_and_it_is_read_once_until_it_is_refused() -> None:
     reads: list[str] = []
+    now = 1000.0
 
     def read(name: str) -> SecretStr:
         reads.append(name)
         return SecretStr(f"{name} {len(reads)}")
 
-    monkeypatch.setattr(secrets, "read_parameter", read)
-    monkeypatch.setenv("METAKOCKA_SECRET_PARAMETER", "/x/{account_id}/key")
-    source = secret_source(MetakockaSettings.load())
-    assert isinstance(source, ParameterSecrets)
+    template = "/x/{account_id}/key"
+    parameters = Parameters(template, read=read, clock=lambda: now)
+    source = ParameterSecrets(template, parameters=parameters)
     for _ in range(3):
         assert source.secret("a", "16").get_secret_value() == "/x/a/key 1"
     assert source.secret("b", "17").get_secret_value() == "/x/b/key 2"
+    # it was read a moment ago: who is refused often causes one reading a minute
+    now += 59
     source.forget("a")
-    assert source.secret("a", "16").get_secret_value() == "/x/a/key 3"
+    assert source.secret("a", "16").get_secret_value() == "/x/a/key 1"
+    now += 2
+    for _ in range(3):
+        source.forget("a")
+        assert source.secret("a", "16").get_secret_value() == "/x/a/key 3"
     assert reads == ["/x/a/key", "/x/b/key", "/x/a/key"]
+    source.forget("never read")
 
 
-@pytest.mark.parametrize("variable", ["METAKOCKA_SECRET_KEY", "METAKOCKA_SECRET_PARAMETER"])
+@pytest.mark.parametrize("variable", ["METAKOCKA_SECRET_KEY", "METAKOCKA_SECRET_KEY_PARAMETER"])
 def test_one_key_of_several_accounts_is_for_the_companies_that_are_listed(
     monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
@@ -57,7 +62,7 @@ def test_a_key_of_its_own_is_for_the_companies_that_are_listed_if_any_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(secrets, "read_parameter", SecretStr)
-    monkeypatch.setenv("METAKOCKA_SECRET_PARAMETER", "/x/{account_id}/key")
+    monkeypatch.setenv("METAKOCKA_SECRET_KEY_PARAMETER", "/x/{account_id}/key")
     monkeypatch.setenv("METAKOCKA_COMPANIES", "a=16")
     source = secret_source(MetakockaSettings.load())
     assert source.secret("a", "16").get_secret_value() == "/x/a/key"
@@ -83,5 +88,5 @@ def test_what_is_no_list_of_companies_is_refused(
 
 
 def test_no_key_is_said_with_the_variables_names() -> None:
-    with pytest.raises(ConfigError, match="METAKOCKA_SECRET_KEY and METAKOCKA_SECRET_PARAMETER"):
+    with pytest.raises(ConfigError, match="SECRET_KEY and METAKOCKA_SECRET_KEY_PARAMETER"):
         secret_source(MetakockaSettings()).secret("a", "16")

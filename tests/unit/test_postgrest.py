@@ -284,3 +284,45 @@ def test_an_answer_that_can_not_be_read_is_no_crash(caller: Callers, text: str) 
     with pytest.raises(StoreError) as caught:
         caller(Script(lambda _: httpx.Response(200, text=text))).call("any", {})
     assert "Ana" not in str(caught.value)
+
+
+class Rotating(StoreSettings):
+    """Settings of which the project has made the key anew, `left` times."""
+
+    left: int = 1
+
+    def reread(self) -> Rotating | None:
+        if not self.left:
+            return None
+        return self.model_copy(
+            update={"supabase_secret_key": SecretStr("sb_secret_new"), "left": self.left - 1}
+        )
+
+
+def no_such_key(_request: httpx.Request) -> httpx.Response:
+    """The gateway of a hosted project."""
+    return httpx.Response(401, json={"message": "Invalid API key"})
+
+
+def test_a_key_that_was_changed_is_read_anew_once_and_the_call_goes() -> None:
+    settings = Rotating(supabase_url=URL, supabase_secret_key=SecretStr("header.claims.old"))
+    script = Script(no_such_key, answers(200, 1), answers(200, 2), no_such_key, no_such_key)
+    sent: list[httpx.Headers] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        # one request is sent twice, with other headers
+        sent.append(request.headers.copy())
+        return script(request)
+
+    with closing(Store(settings, httpx.MockTransport(respond))) as store:
+        # also one that is not repeated otherwise: it had no effect
+        assert store._backend.call("any", {}, repeat=False) == 1
+        assert store._backend.call("any", {}) == 2
+        old, *newer = sent
+        assert (old["apikey"], "authorization" in old) == ("header.claims.old", True)
+        for headers in newer:
+            # a key of the newer kind is no token
+            assert (headers["apikey"], "authorization" in headers) == ("sb_secret_new", False)
+        with pytest.raises(StoreClosed):
+            store._backend.call("any", {})
+    assert len(sent) == 4

@@ -11,7 +11,7 @@ from rapport.retry import Retries, repeated
 def waits(retries: Retries, retry_after: float | None = None) -> list[float]:
     """Those before each further try of a call that always fails."""
     noted: list[float] = []
-    tries = repeated(retries).copy(sleep=noted.append)
+    tries = repeated(retries, sleep=noted.append)
 
     def fail() -> None:
         raise MetakockaUnavailable(retry_after=retry_after)

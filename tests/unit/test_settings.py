@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
 
-from rapport.errors import ConfigError
+import pytest
+from tests.aws import Aws, recording
+
+from rapport import settings as module
+from rapport.errors import ConfigError, UpstreamUnavailable
 from rapport.local.supabase.keys import mint_key
-from rapport.settings import StoreSettings, UserStoreSettings, WhatsAppSettings
+from rapport.settings import (
+    REREAD_INTERVAL,
+    Current,
+    GraphSettings,
+    PushSettings,
+    StoreSettings,
+    UserStoreSettings,
+    WhatsAppSettings,
+)
 
 
 def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,3 +117,129 @@ def test_a_secret_key_in_place_of_a_public_one_is_refused(
     with pytest.raises(ConfigError, match=f"{name}: This is a secret key") as caught:
         UserStoreSettings.load()
     assert key not in str(caught.value)
+
+
+class Clock:
+    """The time that the settings see."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
+    """A deployment's parameters, and the environment that names them."""
+    monkeypatch.setattr(module, "_parameters", module._Parameters())
+    with recording() as aws:
+        for name, value in aws.environment().items():
+            monkeypatch.setenv(name, value)
+        for name in (
+            "SUPABASE_URL",
+            "SUPABASE_SECRET_KEY",
+            "WHATSAPP_APP_SECRET",
+            "VAPID_PRIVATE_KEY",
+        ):
+            monkeypatch.setenv(f"{name}_PARAMETER", f"/x/{name.lower()}")
+        monkeypatch.setenv("WHATSAPP_TOKEN_PARAMETER", "/x/{phone_number_id}/token")
+        aws.parameters = {
+            "/x/supabase_url": "https://project.example",
+            "/x/supabase_secret_key": "sb_secret_old\n",
+            "/x/whatsapp_app_secret": "old",
+        }
+        yield aws
+
+
+def test_what_the_environment_names_is_read_in_one_call(aws: Aws) -> None:
+    assert StoreSettings.load().supabase_secret_key.get_secret_value() == "sb_secret_old"
+    assert WhatsAppSettings.load().app_secrets == ("old",)
+    # one that nobody has made is a missing one
+    assert PushSettings.load().vapid_private_key is None
+    # the template of many is no parameter
+    assert GraphSettings.load().whatsapp_token is None
+    assert len(aws.requests) == 1
+
+
+def test_a_value_in_the_environment_comes_first(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHATSAPP_APP_SECRET", "own")
+    assert WhatsAppSettings.load().app_secrets == ("own",)
+    assert aws.requests == []
+
+
+def test_a_parameter_that_is_missing_is_named_and_looked_for_again(aws: Aws, clock: Clock) -> None:
+    del aws.parameters["/x/supabase_secret_key"]
+    for _ in range(3):
+        with pytest.raises(
+            ConfigError, match="SUPABASE_SECRET_KEY, there is no parameter /x/supabase_secret_key"
+        ):
+            StoreSettings.load()
+    assert len(aws.requests) == 1
+    aws.parameters["/x/supabase_secret_key"] = "sb_secret_new"
+    clock.now += REREAD_INTERVAL
+    assert StoreSettings.load().supabase_secret_key.get_secret_value() == "sb_secret_new"
+
+
+def test_a_parameter_with_a_wrong_value_is_named_and_not_shown(aws: Aws) -> None:
+    aws.parameters["/x/supabase_secret_key"] = "sb_publishable_x"
+    with pytest.raises(ConfigError, match="/x/supabase_secret_key: This is the project") as caught:
+        StoreSettings.load()
+    assert "sb_publishable_x" not in str(caught.value)
+
+
+def test_parameters_that_can_not_be_read_are_tried_again_next_time(aws: Aws) -> None:
+    aws.faults = {"ssm:GetParameters": (500, "InternalServerError")}
+    with pytest.raises(UpstreamUnavailable):
+        StoreSettings.load()
+    aws.faults = {}
+    assert StoreSettings.load().supabase_url
+
+
+def test_after_a_refusal_they_are_read_anew_once_a_minute(aws: Aws, clock: Clock) -> None:
+    store, app = StoreSettings.load(), Current(WhatsAppSettings.load)
+    assert app().app_secrets == ("old",)
+    aws.parameters |= {
+        "/x/supabase_secret_key": "sb_secret_new",
+        "/x/whatsapp_app_secret": "old,new",
+    }
+    # they were read a moment ago
+    assert store.reread() is None
+    assert not app.reread()
+    clock.now += REREAD_INTERVAL
+    fresh = store.reread()
+    assert fresh
+    assert fresh.supabase_secret_key.get_secret_value() == "sb_secret_new"
+    # who is refused next learns of the same reading
+    assert app.reread()
+    assert app().app_secrets == ("old", "new")
+    assert not app.reread()
+    for _ in range(5):
+        assert fresh.reread() is None
+    assert len(aws.requests) == 2
+
+
+def test_what_can_not_be_read_anew_stays(aws: Aws, clock: Clock) -> None:
+    store = StoreSettings.load()
+    clock.now += REREAD_INTERVAL
+    aws.faults = {"ssm:GetParameters": (500, "InternalServerError")}
+    assert store.reread() is None
+    tries = len(aws.requests)
+    assert store.reread() is None
+    assert len(aws.requests) == tries
+
+
+def test_what_the_environment_holds_itself_is_not_read_anew(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    monkeypatch.setenv("WHATSAPP_APP_SECRET", "one,two")
+    app = WhatsAppSettings.load()
+    assert app.app_secrets == ("one", "two")
+    clock.now += REREAD_INTERVAL
+    assert app.reread() is None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import json
 import threading
 from queue import SimpleQueue
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
+from tests.aws import recording
 
+from rapport.errors import UpstreamUnavailable
 from rapport.log import logger
 from rapport.starter import LambdaStarter, ThreadStarter
 
@@ -67,18 +67,14 @@ def test_a_crash_is_not_the_last_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_on_lambda_the_workers_function_is_invoked_and_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    calls: list[dict[str, object]] = []
-    boto3: Any = ModuleType("boto3")
-    boto3.client = lambda service: SimpleNamespace(
-        invoke=lambda **call: calls.append(call | {"service": service})
-    )
-    monkeypatch.setitem(sys.modules, "boto3", boto3)
-    LambdaStarter("rapport-dev-").start("deliver_outbound")
-    assert calls == [
-        {
-            "service": "lambda",
-            "FunctionName": "rapport-dev-deliver_outbound",
-            "InvocationType": "Event",
-            "Payload": b'{"worker": "deliver_outbound"}',
-        }
-    ]
+    with recording() as aws:
+        for name, value in aws.environment().items():
+            monkeypatch.setenv(name, value)
+        LambdaStarter("rapport-dev-").start("deliver_outbound")
+        assert aws.calls == [("lambda:InvokeFunction", "rapport-dev-deliver_outbound")]
+        [(_, headers, body)] = aws.requests
+        assert headers["x-amz-invocation-type"] == "Event"
+        assert json.loads(body) == {"worker": "deliver_outbound"}
+        aws.faults = {"lambda:InvokeFunction": (403, "AccessDeniedException")}
+        with pytest.raises(UpstreamUnavailable, match="AccessDeniedException"):
+            LambdaStarter("rapport-dev-").start("deliver_outbound")

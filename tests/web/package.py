@@ -38,7 +38,7 @@ def project(name: str, folder: Path, package: Path, *, links: bool = True) -> Pa
 
     Packages are links to what is installed, or copies.
     """
-    modules = _modules(HERE / name)
+    modules = modules_of(HERE / name)
     copy = folder / name
     shutil.copytree(HERE / name, copy, ignore=shutil.ignore_patterns("node_modules"))
     if links:
@@ -108,7 +108,7 @@ def npm(folder: Path, *arguments: str) -> None:
         raise RuntimeError(done.stdout + done.stderr)
 
 
-def _modules(folder: Path) -> Path:
+def modules_of(folder: Path) -> Path:
     """The packages of a project's lock, installed beside it unless they are there."""
     modules = folder / "node_modules"
     stamp = modules / ".installed"

@@ -79,6 +79,27 @@ def bench(
 
 
 @app.command()
+def package(
+    stage: Annotated[str, typer.Option(help="The deployment's name, part of all names.")] = "prod",
+    architecture: Annotated[
+        str, typer.Option(help="Lambda's processors: arm64, which costs less, or x86-64.")
+    ] = "arm64",
+    runtime: Annotated[
+        str | None, typer.Option(help="Lambda's Python; by default that of serverless.yml.")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where to write.")] = Path("build"),
+) -> None:
+    """Build the zip of the functions, and the template that deploys it on AWS."""
+    from rich.console import Console
+
+    from rapport.commands.package.command import package
+
+    package(
+        stage=stage, architecture=architecture, runtime=runtime, folder=folder, console=Console()
+    )
+
+
+@app.command()
 def replay(
     since: Annotated[
         datetime,

@@ -7,9 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-from aws_lambda_powertools.utilities.typing import LambdaContext
-
-from rapport.log import logger, worker
+from rapport.log import WorkerContext, logger, worker
+from rapport.metrics import tell
 from rapport.settings import StoreSettings
 from rapport.store.daily import DailyStore, Pruned
 
@@ -25,18 +24,19 @@ def _store() -> DailyStore:
 
 
 @worker
-def handler(_event: dict[str, object], context: LambdaContext) -> None:
+def handler(_event: dict[str, object], context: WorkerContext) -> None:
     """Runs the jobs; the next run continues where the time ended."""
     run(_store(), context)
+    tell(DailyRuns=1)
 
 
-def run(store: DailyStore, context: LambdaContext) -> None:
+def run(store: DailyStore, context: WorkerContext) -> None:
     """Runs all jobs, first those that customers see. A job that fails does not stop the others.
 
     Raises:
         StoreError: The first failure, once everything has been tried.
     """
-    parts: tuple[Callable[[DailyStore, LambdaContext], None], ...] = (mark_overdue, expire, prune)
+    parts: tuple[Callable[[DailyStore, WorkerContext], None], ...] = (mark_overdue, expire, prune)
     failures: list[Exception] = []
     for part in parts:
         try:
@@ -47,17 +47,17 @@ def run(store: DailyStore, context: LambdaContext) -> None:
         raise failures[0]
 
 
-def mark_overdue(store: DailyStore, context: LambdaContext) -> None:
+def mark_overdue(store: DailyStore, context: WorkerContext) -> None:
     """Marks invoices as overdue, and logs how many."""
     _repeat("overdue", lambda: store.mark_overdue_invoices(CUSTOMERS), context)
 
 
-def expire(store: DailyStore, context: LambdaContext) -> None:
+def expire(store: DailyStore, context: WorkerContext) -> None:
     """Writes off expired points, and logs of how many customers."""
     _repeat("expired", lambda: store.expire_points(CUSTOMERS), context)
 
 
-def prune(store: DailyStore, context: LambdaContext) -> None:
+def prune(store: DailyStore, context: WorkerContext) -> None:
     """Deletes old rows batch by batch; logs how many, also when a call fails."""
     total = Pruned.nothing()
     is_done = False
@@ -70,7 +70,7 @@ def prune(store: DailyStore, context: LambdaContext) -> None:
         logger.info("pruned", **total.model_dump(), is_done=is_done)
 
 
-def _repeat(done: str, call: Callable[[], int], context: LambdaContext) -> None:
+def _repeat(done: str, call: Callable[[], int], context: WorkerContext) -> None:
     count, is_done = 0, False
     try:
         while not is_done and context.get_remaining_time_in_millis() > RESERVE:

@@ -31,7 +31,7 @@ def _graph() -> GraphClient:
 
 
 class _Files:
-    """Prepares attachments. Loads boto3, which is slow, only when a message has a file."""
+    """Prepares attachments. Most messages have no file, and need no bucket."""
 
     def attach(self, message: OutboundMessage) -> OutboundMessage:
         if isinstance(message.content, dict) and "upload_id" in message.content:

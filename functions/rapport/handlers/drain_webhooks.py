@@ -17,9 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TypedDict
 
-from aws_lambda_powertools.utilities.data_classes import SQSEvent
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
-from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import BaseModel, Field
 
 from rapport.errors import (
     ConfigError,
@@ -28,7 +26,8 @@ from rapport.errors import (
     StoreBusy,
     StoreUnavailable,
 )
-from rapport.log import correlated, described, log_crash, logger, worker
+from rapport.log import WorkerContext, correlated, described, log_crash, logger, worker
+from rapport.metrics import tell
 from rapport.settings import BacklogSettings, StoreSettings
 from rapport.store.webhooks import WebhookStore
 from rapport.whatsapp.backlog import KEPT_SINCE, Backlog, unpack
@@ -46,6 +45,30 @@ BUSY_SECONDS = 5
 TRIES = 5
 
 _settings = cache(BacklogSettings.load)
+
+
+class _Attribute(BaseModel):
+    stringValue: str | None = None  # noqa: N815 - SQS' word
+
+
+class _Attributes(BaseModel):
+    # milliseconds since 1970
+    sent_timestamp: int = Field(alias="SentTimestamp")
+    approximate_receive_count: int = Field(alias="ApproximateReceiveCount")
+
+
+class Record(BaseModel):
+    """A message of the queue."""
+
+    message_id: str = Field(alias="messageId")
+    receipt_handle: str = Field(alias="receiptHandle")
+    body: str
+    attributes: _Attributes
+    message_attributes: dict[str, _Attribute] = Field({}, alias="messageAttributes")
+
+
+class _Batch(BaseModel):
+    records: list[Record] = Field(alias="Records")
 
 
 class Failure(TypedDict):
@@ -72,12 +95,12 @@ def _backlog() -> Backlog | None:
 
 
 @worker
-def handler(event: dict[str, object], _context: LambdaContext) -> BatchAnswer:
+def handler(event: dict[str, object], _context: WorkerContext) -> BatchAnswer:
     """Stores each webhook of the batch, until the database counts as away."""
     failures: list[Failure] = []
     # in a row
     unavailable = 0
-    for record in SQSEvent(event).records:
+    for record in _Batch.model_validate(event).records:
         with correlated(record.message_id):
             is_away = unavailable == AWAY
             is_busy = False
@@ -104,16 +127,17 @@ def handler(event: dict[str, object], _context: LambdaContext) -> BatchAnswer:
     return {"batchItemFailures": failures}
 
 
-def _drain(record: SQSRecord) -> None:
+def _drain(record: Record) -> None:
     body = unpack(record.body)
     take_in(_store(), body, parse(body))
 
 
-def _put_back(record: SQSRecord, *, is_busy: bool) -> bool:
+def _put_back(record: Record, *, is_busy: bool) -> bool:
     """Queues the webhook as a new message in place of the received one; False if that failed."""
     backlog = _backlog()
     kept_since = _kept_since(record)
     age = datetime.now(UTC) - kept_since
+    tell(OldestWebhookAge=max(0, age.total_seconds()))
     if backlog is None or age > KEPT:
         return False
     shortest = _settings().webhook_retry_seconds
@@ -131,20 +155,20 @@ def _put_back(record: SQSRecord, *, is_busy: bool) -> bool:
     return True
 
 
-def _kept_since(record: SQSRecord) -> datetime:
-    attribute = record.message_attributes[KEPT_SINCE]
-    said = attribute.string_value if attribute else None
+def _kept_since(record: Record) -> datetime:
+    attribute = record.message_attributes.get(KEPT_SINCE)
+    said = attribute.stringValue if attribute else None
     # a message that a person put on the queue has no such attribute
-    millis = int(record.attributes.sent_timestamp)
+    millis = record.attributes.sent_timestamp
     return datetime.fromtimestamp(int(said) if said else millis / 1000, UTC)
 
 
-def _put_off(record: SQSRecord) -> None:
+def _put_off(record: Record) -> None:
     """Lets the next try come soon; after the last one the message becomes a dead letter."""
     backlog = _backlog()
     if backlog is None:
         return
-    tries = int(record.attributes.approximate_receive_count)
+    tries = record.attributes.approximate_receive_count
     wait = 0 if tries >= TRIES else _settings().webhook_retry_seconds * 2 ** (tries - 1)
     try:
         backlog.put_off(record.receipt_handle, wait)

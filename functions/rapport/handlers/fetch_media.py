@@ -8,9 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
-from aws_lambda_powertools.utilities.typing import LambdaContext
-
-from rapport.log import correlated, logger, worker
+from rapport.log import WorkerContext, correlated, logger, worker
 from rapport.settings import GraphSettings, MediaSettings, StoreSettings
 from rapport.storage import Storage
 from rapport.store.media import FetchJob, MediaStore
@@ -38,7 +36,7 @@ def _storage() -> Storage:
 
 
 @worker
-def handler(_event: dict[str, object], context: LambdaContext) -> dict[str, int]:
+def handler(_event: dict[str, object], context: WorkerContext) -> dict[str, int]:
     """Fetches files until none is due or the time is up."""
     name = context.aws_request_id
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SETTLE_SECONDS

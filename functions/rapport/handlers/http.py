@@ -10,11 +10,11 @@ import base64
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import wraps
-from typing import TypedDict, TypeVar
+from typing import Any, Self, TypedDict, TypeVar
 
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from rapport.api_json import camel, camel_field
@@ -30,6 +30,35 @@ from rapport.log import correlated, described, guarded, logger
 M = TypeVar("M", bound=BaseModel)
 
 _BEARER = re.compile(r"Bearer ([\w.~+/=-]{1,8192})", re.IGNORECASE | re.ASCII)
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """A request as API Gateway gives it; headers are in lower case, and absent parts are empty."""
+
+    id: str
+    method: str
+    route_key: str
+    headers: dict[str, str]
+    query: dict[str, str]
+    path_parameters: dict[str, str]
+    body: str
+    is_base64_encoded: bool
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any]) -> Self:
+        """Reads a function's event."""
+        context = event["requestContext"]
+        return cls(
+            id=context["requestId"],
+            method=context["http"]["method"],
+            route_key=event.get("routeKey", ""),
+            headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
+            query=event.get("queryStringParameters") or {},
+            path_parameters=event.get("pathParameters") or {},
+            body=event.get("body") or "",
+            is_base64_encoded=event.get("isBase64Encoded", False),
+        )
 
 
 class Response(TypedDict):
@@ -58,14 +87,14 @@ def _response(status: int, content_type: str, body: str) -> Response:
     }
 
 
-def body_of(event: APIGatewayProxyEventV2, limit: int) -> bytes:
+def body_of(event: HttpRequest, limit: int) -> bytes:
     """The request's body as it was sent.
 
     Raises:
         PayloadTooLarge: It has more than `limit` bytes.
         MalformedPayload: It is marked as base64 and is not.
     """
-    body = event.body or ""
+    body = event.body
     if event.is_base64_encoded:
         try:
             raw = base64.b64decode(body, validate=True)
@@ -79,7 +108,7 @@ def body_of(event: APIGatewayProxyEventV2, limit: int) -> bytes:
     return raw
 
 
-def bearer(event: APIGatewayProxyEventV2) -> str:
+def bearer(event: HttpRequest) -> str:
     """The token of the Authorization header.
 
     Raises:
@@ -91,7 +120,7 @@ def bearer(event: APIGatewayProxyEventV2) -> str:
     return found[1]
 
 
-def read_json(model: type[M], event: APIGatewayProxyEventV2, limit: int) -> M:
+def read_json(model: type[M], event: HttpRequest, limit: int) -> M:
     """The request's JSON body as a `model`.
 
     Raises:
@@ -107,19 +136,19 @@ def read_json(model: type[M], event: APIGatewayProxyEventV2, limit: int) -> M:
         raise _unprocessable(error) from None
 
 
-def read_query(model: type[M], event: APIGatewayProxyEventV2) -> M:
+def read_query(model: type[M], event: HttpRequest) -> M:
     """The request's query string as a `model`.
 
     Raises:
         Unprocessable: A parameter is missing or wrong; the error names it.
     """
     try:
-        return model.model_validate(event.query_string_parameters)
+        return model.model_validate(event.query)
     except ValidationError as error:
         raise _unprocessable(error) from None
 
 
-def read_path(model: type[M], event: APIGatewayProxyEventV2) -> M:
+def read_path(model: type[M], event: HttpRequest) -> M:
     """The parameters of the request's path as a `model`.
 
     Raises:
@@ -139,7 +168,7 @@ def _unprocessable(error: ValidationError) -> Unprocessable:
 
 
 def http_function(
-    handle: Callable[[APIGatewayProxyEventV2], Response],
+    handle: Callable[[HttpRequest], Response],
 ) -> Callable[[dict[str, object], object], Response]:
     """Makes `handle` a Lambda function that answers errors of Rapport's tree with their status.
 
@@ -148,16 +177,14 @@ def http_function(
 
     @wraps(handle)
     def function(event: dict[str, object], _context: object) -> Response:
-        request = APIGatewayProxyEventV2(event)
-        with correlated(request.request_context.request_id):
+        request = HttpRequest.of(event)
+        with correlated(request.id):
             return guarded(lambda: _answer(handle, request))
 
     return function
 
 
-def _answer(
-    handle: Callable[[APIGatewayProxyEventV2], Response], request: APIGatewayProxyEventV2
-) -> Response:
+def _answer(handle: Callable[[HttpRequest], Response], request: HttpRequest) -> Response:
     try:
         return handle(request)
     except RapportError as error:

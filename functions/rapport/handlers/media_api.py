@@ -6,12 +6,19 @@ from functools import cache
 from typing import Annotated
 from uuid import UUID
 
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from pydantic import Field, JsonValue, StringConstraints
 
 from rapport.api_json import ApiRequest
 from rapport.errors import Gone, MethodNotAllowed, NotFetched, NotFound
-from rapport.handlers.http import Response, bearer, http_function, json_, read_json, read_path
+from rapport.handlers.http import (
+    HttpRequest,
+    Response,
+    bearer,
+    http_function,
+    json_,
+    read_json,
+    read_path,
+)
 from rapport.settings import MediaSettings, UserStoreSettings
 from rapport.storage import LINK_SECONDS, Storage
 from rapport.store.media import UserMedia
@@ -47,7 +54,7 @@ def _storage() -> Storage:
 
 
 @http_function
-def handler(request: APIGatewayProxyEventV2) -> Response:
+def handler(request: HttpRequest) -> Response:
     """Answers one request of a signed-in user."""
     match request.route_key:
         case "GET /api/messages/{id}/media":

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import cache, partial
 from uuid import UUID
 
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
-
 from rapport.chat.messages import list_messages, write_message
 from rapport.chat.requests import (
     ConversationPath,
@@ -19,6 +17,7 @@ from rapport.chat.requests import (
 )
 from rapport.errors import NotAllowed, NotFound, Unprocessable
 from rapport.handlers.http import (
+    HttpRequest,
     Response,
     bearer,
     http_function,
@@ -46,23 +45,21 @@ def _graph() -> GraphClient:
     return GraphClient(GraphSettings.load())
 
 
-def _list(request: APIGatewayProxyEventV2, store: ChatStore, *, as_staff: bool = False) -> Response:
+def _list(request: HttpRequest, store: ChatStore, *, as_staff: bool = False) -> Response:
     return json_(200, list_messages(store, read_query(MessagePage, request), as_staff=as_staff))
 
 
-def _write(
-    request: APIGatewayProxyEventV2, store: ChatStore, *, as_staff: bool = False
-) -> Response:
+def _write(request: HttpRequest, store: ChatStore, *, as_staff: bool = False) -> Response:
     new = read_json(NewMessage, request, BODY_LIMIT)
     written = write_message(store, new, read_query(Where, request), as_staff=as_staff)
     return json_(201, written)
 
 
-def _window(request: APIGatewayProxyEventV2, store: ChatStore) -> Response:
+def _window(request: HttpRequest, store: ChatStore) -> Response:
     return json_(200, store.reply_window(_conversation(request, store)).model_dump())
 
 
-def _read(request: APIGatewayProxyEventV2, store: ChatStore) -> Response:
+def _read(request: HttpRequest, store: ChatStore) -> Response:
     up_to_seq = read_json(ReadUpTo, request, BODY_LIMIT).up_to_seq
     conversation_id = _conversation(request, store)
     reached = store.mark_read(conversation_id, up_to_seq)
@@ -74,21 +71,21 @@ def _read(request: APIGatewayProxyEventV2, store: ChatStore) -> Response:
     return json_(200, {"last_read_seq": reached, "shown": shown})
 
 
-def _typing(request: APIGatewayProxyEventV2, store: ChatStore) -> Response:
+def _typing(request: HttpRequest, store: ChatStore) -> Response:
     return json_(200, {"shown": _show(_conversation(request, store), store, typing=True)})
 
 
-def _resend(request: APIGatewayProxyEventV2, store: ChatStore) -> Response:
+def _resend(request: HttpRequest, store: ChatStore) -> Response:
     store.resend_message(_message(request))
     return json_(202, {"status": "queued"})
 
 
-def _drop(request: APIGatewayProxyEventV2, store: ChatStore) -> Response:
+def _drop(request: HttpRequest, store: ChatStore) -> Response:
     store.drop_message(_message(request))
     return json_(200, {"status": "failed"})
 
 
-_ROUTES: dict[str, Callable[[APIGatewayProxyEventV2, ChatStore], Response]] = {
+_ROUTES: dict[str, Callable[[HttpRequest, ChatStore], Response]] = {
     "GET /api/messages": _list,
     "POST /api/messages": _write,
     "GET /api/operator/messages": partial(_list, as_staff=True),
@@ -102,7 +99,7 @@ _ROUTES: dict[str, Callable[[APIGatewayProxyEventV2, ChatStore], Response]] = {
 
 
 @http_function
-def handler(request: APIGatewayProxyEventV2) -> Response:
+def handler(request: HttpRequest) -> Response:
     """Answers one request of a signed-in user."""
     route = _ROUTES.get(request.route_key)
     if route is None:
@@ -110,11 +107,11 @@ def handler(request: APIGatewayProxyEventV2) -> Response:
     return route(request, _stores().of(bearer(request)))
 
 
-def _conversation(request: APIGatewayProxyEventV2, store: ChatStore) -> UUID:
+def _conversation(request: HttpRequest, store: ChatStore) -> UUID:
     return store.resolve_conversation(read_path(ConversationPath, request).id, field="id")
 
 
-def _message(request: APIGatewayProxyEventV2) -> UUID:
+def _message(request: HttpRequest) -> UUID:
     return read_path(MessagePath, request).id
 
 

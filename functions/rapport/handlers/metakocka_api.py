@@ -7,10 +7,16 @@ from collections.abc import Callable
 from functools import cache
 from uuid import uuid4
 
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
-
 from rapport.errors import NotFound
-from rapport.handlers.http import Response, bearer, http_function, json_, read_json, read_query
+from rapport.handlers.http import (
+    HttpRequest,
+    Response,
+    bearer,
+    http_function,
+    json_,
+    read_json,
+    read_query,
+)
 from rapport.handlers.metakocka import secrets, settings, store
 from rapport.metakocka import endpoints as on_request
 from rapport.metakocka.endpoints import (
@@ -53,7 +59,7 @@ def _sync() -> Sync:
     )
 
 
-def _send(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
+def _send(request: HttpRequest, user: MetakockaUser) -> Response:
     if read_query(WhichWay, request).bulk:
         many = read_json(Contacts, request, BODY_LIMIT)
         return _many(on_request.send(_sync(), user, many.account_id, many.contact_ids))
@@ -61,22 +67,22 @@ def _send(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
     return _one(on_request.send(_sync(), user, one.account_id, [one.contact_id]))
 
 
-def _receive(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
+def _receive(request: HttpRequest, user: MetakockaUser) -> Response:
     one = read_json(OnePartner, request, BODY_LIMIT)
     return _one(on_request.receive(_sync(), user, one.account_id, [one.metakocka_id]))
 
 
-def _receive_many(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
+def _receive_many(request: HttpRequest, user: MetakockaUser) -> Response:
     many = read_json(Partners, request, BODY_LIMIT)
     return _many(on_request.receive(_sync(), user, many.account_id, many.metakocka_ids))
 
 
-def _unsynced(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
+def _unsynced(request: HttpRequest, user: MetakockaUser) -> Response:
     page = read_query(Unsynced, request)
     return json_(200, on_request.unsynced(_sync(), user, page.account_id, page.cursor, page.limit))
 
 
-def _mappings(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
+def _mappings(request: HttpRequest, user: MetakockaUser) -> Response:
     page = read_query(WhichMappings, request)
     wanted = [page.contact_id] if page.contact_id else []
     allowed = user.authorize(page.account_id, wanted)
@@ -90,7 +96,7 @@ def _mappings(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
     return json_(200, {"mapping": found.mappings[0]})
 
 
-_ROUTES: dict[str, Callable[[APIGatewayProxyEventV2, MetakockaUser], Response]] = {
+_ROUTES: dict[str, Callable[[HttpRequest, MetakockaUser], Response]] = {
     f"POST {_BASE}/sync-to-metakocka": _send,
     f"POST {_BASE}/sync-from-metakocka": _receive,
     f"GET {_BASE}/sync-from-metakocka": _unsynced,
@@ -100,7 +106,7 @@ _ROUTES: dict[str, Callable[[APIGatewayProxyEventV2, MetakockaUser], Response]] 
 
 
 @http_function
-def handler(request: APIGatewayProxyEventV2) -> Response:
+def handler(request: HttpRequest) -> Response:
     """Answers one request of a signed-in user."""
     route = _ROUTES.get(request.route_key)
     if route is None:

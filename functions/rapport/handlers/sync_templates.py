@@ -5,10 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import cache
 
-from aws_lambda_powertools.utilities.typing import LambdaContext
-
 from rapport.errors import RapportError
-from rapport.log import described, logger, worker
+from rapport.log import WorkerContext, described, logger, worker
 from rapport.settings import GraphSettings, StoreSettings
 from rapport.store.templates import TemplateStore
 from rapport.whatsapp.graph import GraphMedia
@@ -26,7 +24,7 @@ def _graph() -> GraphMedia:
 
 
 @worker
-def handler(_event: dict[str, object], _context: LambdaContext) -> dict[str, int]:
+def handler(_event: dict[str, object], _context: WorkerContext) -> dict[str, int]:
     """Syncs every WhatsApp Business account. One that fails does not stop the others."""
     counts = {"synced": 0, "failed": 0}
     for owner in _store().template_owners():

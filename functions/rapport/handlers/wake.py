@@ -10,13 +10,12 @@ from functools import cache
 from typing import Literal
 from uuid import uuid4
 
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from pydantic import BaseModel
 
 from rapport.errors import MethodNotAllowed, NotAllowed
-from rapport.handlers.http import Response, bearer, http_function, json_, read_json
+from rapport.handlers.http import HttpRequest, Response, bearer, http_function, json_, read_json
 from rapport.log import logger
-from rapport.settings import WakeSettings
+from rapport.settings import Current, WakeSettings
 from rapport.starter import LambdaStarter, Starter, ThreadStarter
 
 BODY_LIMIT = 1024
@@ -30,7 +29,7 @@ RUN_TIME = {
     "sync_templates": 60.0,
 }
 
-_settings = cache(WakeSettings.load)
+_settings = Current(WakeSettings.load)
 
 
 class Wake(BaseModel):
@@ -68,16 +67,21 @@ def _starter() -> Starter:
     return LambdaStarter(prefix) if prefix else ThreadStarter(_run_here)
 
 
-@http_function
-def handler(request: APIGatewayProxyEventV2) -> Response:
-    """Answers 202 once the worker is certain to look for work."""
-    if request.http_method != "POST":
-        raise MethodNotAllowed
+def _is_right(given: str) -> bool:
     secret = _settings().wake_secret
     if secret is None:
         logger.error("WAKE_SECRET is not set: workers run only on their schedule")
-        raise NotAllowed
-    if not hmac.compare_digest(bearer(request).encode(), secret.get_secret_value().encode()):
+        return False
+    return hmac.compare_digest(given.encode(), secret.get_secret_value().encode())
+
+
+@http_function
+def handler(request: HttpRequest) -> Response:
+    """Answers 202 once the worker is certain to look for work."""
+    if request.method != "POST":
+        raise MethodNotAllowed
+    given = bearer(request)
+    if not (_is_right(given) or (_settings.reread() and _is_right(given))):
         raise NotAllowed
     worker = read_json(Wake, request, BODY_LIMIT).worker
     _starter().start(worker)

@@ -14,7 +14,6 @@ import threading
 import time
 from functools import cache
 
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from pydantic import SecretStr
 
 from rapport.errors import (
@@ -24,9 +23,10 @@ from rapport.errors import (
     NotAllowed,
     RapportError,
 )
-from rapport.handlers.http import Response, body_of, http_function, json_, text
+from rapport.handlers.http import HttpRequest, Response, body_of, http_function, json_, text
 from rapport.log import described, log_crash, logger
-from rapport.settings import BacklogSettings, StoreSettings, WhatsAppSettings
+from rapport.metrics import tell
+from rapport.settings import BacklogSettings, Current, StoreSettings, WhatsAppSettings
 from rapport.store.health import HealthStore
 from rapport.store.webhooks import WebhookStore
 from rapport.whatsapp import webhook as signature
@@ -38,7 +38,7 @@ BODY_LIMIT = 4 * 1024 * 1024  # bytes; Meta sends 3 MB at most
 CHALLENGE_LIMIT = 256
 NOTE_INTERVAL = 60.0  # seconds: a stranger who floods us causes one call of the database in these
 
-_settings = cache(WhatsAppSettings.load)
+_settings = Current(WhatsAppSettings.load)
 
 
 @cache
@@ -61,7 +61,10 @@ class _Refusals:
         self._next_note = 0.0
 
     def note(self) -> None:
-        """Counts one; the database is told at once, and then no more than once a minute."""
+        """Counts one, for an alarm; the database is told at once, and then no more than once a
+        minute.
+        """
+        tell(RefusedSignatures=1)
         with self._lock:
             self._count += 1
             now = time.monotonic()
@@ -85,19 +88,19 @@ def _health() -> HealthStore:
 
 
 @http_function
-def handler(request: APIGatewayProxyEventV2) -> Response:
+def handler(request: HttpRequest) -> Response:
     """Answers one request of Meta."""
-    match request.http_method:
+    match request.method:
         case "GET":
             return _challenge(request, _settings().whatsapp_verify_token)
         case "POST":
-            return _deliver(request, _settings().whatsapp_app_secret)
+            return _deliver(request)
         case _:
             raise MethodNotAllowed
 
 
-def _challenge(request: APIGatewayProxyEventV2, token: SecretStr | None) -> Response:
-    query = request.query_string_parameters
+def _challenge(request: HttpRequest, token: SecretStr | None) -> Response:
+    query = request.query
     if token is None:
         logger.error("WHATSAPP_VERIFY_TOKEN is not set: no verification can succeed")
         raise NotAllowed
@@ -110,17 +113,27 @@ def _challenge(request: APIGatewayProxyEventV2, token: SecretStr | None) -> Resp
     return text(200, challenge)
 
 
-def _deliver(request: APIGatewayProxyEventV2, secret: SecretStr | None) -> Response:
+def _is_meta_s(raw: bytes, given: str) -> bool:
+    """Whether Meta has signed, by one of the secrets that are good now.
+
+    After a wrong signature the secrets are read anew, once a minute at most: somebody may have
+    changed them.
+    """
+    if signature.is_signed(raw, given, *_settings().app_secrets):
+        return True
+    return _settings.reread() and signature.is_signed(raw, given, *_settings().app_secrets)
+
+
+def _deliver(request: HttpRequest) -> Response:
     raw = body_of(request, BODY_LIMIT)
-    given = request.headers.get(signature.HEADER)
-    if secret is None:
-        logger.error("wrong signature", reason="WHATSAPP_APP_SECRET is not set")
-        _refusals.note()
-        raise BadSignature
-    if given is None or not signature.is_signed(raw, given, secret.get_secret_value()):
-        if given and signature.is_well_formed(given):
-            # a request with such a signature is probably Meta's, and our secret is wrong: an alarm
-            # counts this line
+    given = request.headers.get(signature.HEADER.lower()) or ""
+    # such a signature is probably Meta's; what has none is a stranger's
+    is_well_formed = signature.is_well_formed(given)
+    if not (is_well_formed and _is_meta_s(raw, given)):
+        if not _settings().app_secrets:
+            logger.error("wrong signature", reason="WHATSAPP_APP_SECRET is not set")
+            _refusals.note()
+        elif is_well_formed:
             logger.error("wrong signature")
             _refusals.note()
         raise BadSignature

@@ -23,7 +23,7 @@ class ReplyWindow(BaseModel):
 class LatestInbound(BaseModel):
     """The customer's latest message, by WhatsApp's ids."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(defer_build=True, frozen=True)
 
     phone_number_id: str
     provider_id: str

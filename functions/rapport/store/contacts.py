@@ -15,7 +15,7 @@ from rapport.store.postgrest import Store, understood
 class Contact(BaseModel):
     """A contact in the contacts page's words. In an import, None leaves a field as it is."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
 
     id: UUID | None = None
     name: str | None = None
@@ -33,7 +33,7 @@ ImportOutcome = Literal["created", "updated", "unchanged", "refused", "ambiguous
 class FieldChange(BaseModel):
     """The value of a field before and after a change."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(defer_build=True, frozen=True)
 
     old: str | list[str] | None
     new: str | list[str] | None

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel
+
 from rapport.store.postgrest import Store, understood
+
+
+class Figures(BaseModel):
+    """Of all accounts together; ages in seconds."""
+
+    oldest_outbound_seconds: int
+    stopped_numbers: int
+    failing_syncs: int
 
 
 class HealthStore(Store):
@@ -11,6 +21,10 @@ class HealthStore(Store):
     def sweep_health(self) -> int:
         """Writes the present troubles of all accounts; returns the number of changed rows."""
         return understood(int, self._call("sweep_health", {}))
+
+    def figures(self) -> Figures:
+        """Figures for alarms, as of now."""
+        return understood(Figures, self._call("figures", {}))
 
     def note_refused_signatures(self, count: int) -> None:
         """Counts webhooks that were refused because of a wrong signature."""

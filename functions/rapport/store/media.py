@@ -12,7 +12,7 @@ from rapport.store.postgrest import Store, UserStore, understood
 
 
 class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
 
 class FetchJob(_Row):

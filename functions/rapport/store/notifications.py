@@ -13,7 +13,7 @@ from rapport.store.postgrest import Store, understood
 class PushJob(BaseModel):
     """A notification for one device."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
     push_id: UUID
     account_id: UUID

@@ -15,6 +15,7 @@ import httpx
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from rapport.api_keys import is_token, key_headers
+from rapport.connections import http_client
 from rapport.errors import (
     NotSignedIn,
     RapportError,
@@ -24,10 +25,12 @@ from rapport.errors import (
     from_users_postgrest,
 )
 from rapport.retry import transient
-from rapport.settings import StoreSettings, UserStoreSettings
+from rapport.settings import Current, StoreSettings, UserStoreSettings
 
 # The RPCs end within 8 seconds, the hosted statement time-out: past 9 nothing comes.
 _TIMEOUT = httpx.Timeout(9, connect=2)
+
+_KEY_STATUSES = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 Row = dict[str, JsonValue]
 T = TypeVar("T")
@@ -58,15 +61,21 @@ class Caller:
     """
 
     def __init__(
-        self, http: httpx.Client, url: str, schema: str, key: str, token: str | None = None
+        self,
+        http: httpx.Client,
+        url: str,
+        schema: str,
+        key: Callable[[], str],
+        renew: Callable[[], bool],
+        token: str | None = None,
     ) -> None:
+        """`renew` looks for another key after a refusal of this one, and says whether there is."""
         self._http = http
         self._url = f"{url.rstrip('/')}/rest/v1"
-        self._headers = {
-            **key_headers(key, token),
-            "Accept-Profile": schema,
-            "Content-Profile": schema,
-        }
+        self._schema = {"Accept-Profile": schema, "Content-Profile": schema}
+        self._key = key
+        self._renew = renew
+        self._token = token
         self._refusal = _refusal if token is None else _users_refusal
 
     def call(
@@ -89,22 +98,18 @@ class Caller:
         json: Mapping[str, object] | None = None,
     ) -> object:
         request = self._http.build_request(
-            method, f"{self._url}/{path}", params=query, json=json, headers=self._headers
+            method, f"{self._url}/{path}", params=query, json=json, headers=self._schema
         )
         if not repeat:
             return self._ask_once(request)
-        for attempt in transient():
-            with attempt:
-                return self._ask_once(request)
-        raise AssertionError("a call is answered or its last error raised")
+        return transient()(lambda: self._ask_once(request))
 
     def _ask_once(self, request: httpx.Request) -> object:
-        try:
-            response = self._http.send(request)
-        except httpx.RequestError as error:
-            raise StoreUnavailable(
-                f"The database can't be reached ({type(error).__name__})."
-            ) from None
+        key = self._key()
+        response = self._send(request, key)
+        # a call whose key is not accepted has had no effect; another thread may have the new key
+        if self._is_key_refused(response) and (self._renew() or self._key() != key):
+            response = self._send(request, self._key())
         if not response.is_success:
             raise self._refusal(response)
         if not response.content:
@@ -115,6 +120,25 @@ class Caller:
         except (ValueError, RecursionError):
             raise StoreError("The database's answer is no JSON that we can read.") from None
         return answer
+
+    def _send(self, request: httpx.Request, key: str) -> httpx.Response:
+        # of another kind of key
+        request.headers.pop("Authorization", None)
+        request.headers.update(key_headers(key, self._token))
+        try:
+            return self._http.send(request)
+        except httpx.RequestError as error:
+            raise StoreUnavailable(
+                f"The database can't be reached ({type(error).__name__})."
+            ) from None
+
+    def _is_key_refused(self, response: httpx.Response) -> bool:
+        if response.status_code not in _KEY_STATUSES:
+            return False
+        # PostgREST refuses a user's token with a code, and the gateway a key without one
+        return _problem(response)[0] is None or (
+            self._token is None and response.status_code == httpx.codes.UNAUTHORIZED
+        )
 
 
 def _refusal(response: httpx.Response) -> RapportError:
@@ -163,12 +187,14 @@ class Store:
     def __init__(
         self, settings: StoreSettings, transport: httpx.BaseTransport | None = None
     ) -> None:
-        self._http = httpx.Client(timeout=_TIMEOUT, transport=transport)
+        current = Current(lambda: settings)
+        self._http = http_client(timeout=_TIMEOUT, transport=transport)
         self._backend = Caller(
             self._http,
             str(settings.supabase_url),
             "backend",
-            settings.supabase_secret_key.get_secret_value(),
+            lambda: current().supabase_secret_key.get_secret_value(),
+            current.reread,
         )
 
     def close(self) -> None:
@@ -210,10 +236,9 @@ class UserStores(Generic[UserStoreT]):
         store: Callable[[Caller], UserStoreT],
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._url = str(settings.supabase_url)
-        self._key = settings.supabase_publishable_key.get_secret_value()
+        self._settings = Current(lambda: settings)
         self._store = store
-        self._http = httpx.Client(timeout=_TIMEOUT, transport=transport)
+        self._http = http_client(timeout=_TIMEOUT, transport=transport)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -227,4 +252,13 @@ class UserStores(Generic[UserStoreT]):
         """
         if not is_token(token):
             raise NotSignedIn()
-        return self._store(Caller(self._http, self._url, "public", self._key, token))
+        return self._store(
+            Caller(
+                self._http,
+                str(self._settings().supabase_url),
+                "public",
+                lambda: self._settings().supabase_publishable_key.get_secret_value(),
+                self._settings.reread,
+                token,
+            )
+        )

@@ -13,7 +13,7 @@ from rapport.store.postgrest import Store, understood
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
 
 
 class _Item(_Part):

@@ -11,16 +11,12 @@ import base64
 import binascii
 import gzip
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import TYPE_CHECKING
 
-from rapport.errors import MalformedPayload, QueueUnavailable
+import httpx
 
-if TYPE_CHECKING:
-    from types_boto3_sqs import SQSClient
+from rapport.aws.service import AwsRefused, AwsService, AwsUnreachable
+from rapport.errors import ConfigError, MalformedPayload, QueueUnavailable
 
 MESSAGE_LIMIT = 1024 * 1024  # bytes, SQS's limit
 BODY_LIMIT = 10 * 1024 * 1024  # bytes, API Gateway's limit for a request
@@ -35,6 +31,8 @@ class Backlog:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        # after a failure here Meta repeats the webhook
+        self._sqs = AwsService("sqs", timeout=httpx.Timeout(3, connect=1), attempts=2)
 
     def keep(self, body: str) -> None:
         """Puts a webhook's body on the queue.
@@ -60,18 +58,19 @@ class Backlog:
             raise QueueUnavailable(
                 f"The webhook has {len(message)} bytes when packed; SQS takes {MESSAGE_LIMIT}."
             )
-        with _failures():
-            self._sqs.send_message(
-                QueueUrl=self._url,
-                MessageBody=message,
-                DelaySeconds=delay,
-                MessageAttributes={
+        self._ask(
+            "SendMessage",
+            {
+                "MessageBody": message,
+                "DelaySeconds": delay,
+                "MessageAttributes": {
                     KEPT_SINCE: {
                         "DataType": "Number",
                         "StringValue": str(int(kept_since.timestamp())),
                     }
                 },
-            )
+            },
+        )
 
     def put_off(self, receipt_handle: str, seconds: int) -> None:
         """Hides a received message for `seconds` from now, in place of the queue's own visibility
@@ -81,28 +80,20 @@ class Backlog:
             QueueUnavailable: The queue can't be reached, or no longer has the message; the queue's
                 own timeout holds.
         """
-        with _failures():
-            self._sqs.change_message_visibility(
-                QueueUrl=self._url,
-                ReceiptHandle=receipt_handle,
-                VisibilityTimeout=min(seconds, _LONGEST_WAIT),
-            )
-
-    @cached_property
-    def _sqs(self) -> SQSClient:
-        # the import takes half a second, and is needed only while the database is away
-        import boto3
-        from botocore.config import Config
-
-        return boto3.client(
-            "sqs",
-            config=Config(
-                connect_timeout=1,
-                read_timeout=3,
-                # after a failure here Meta repeats the webhook
-                retries={"mode": "standard", "total_max_attempts": 2},
-            ),
+        self._ask(
+            "ChangeMessageVisibility",
+            {"ReceiptHandle": receipt_handle, "VisibilityTimeout": min(seconds, _LONGEST_WAIT)},
         )
+
+    def _ask(self, operation: str, body: dict[str, object]) -> None:
+        try:
+            self._sqs.ask(f"AmazonSQS.{operation}", "1.0", {"QueueUrl": self._url, **body})
+        except AwsRefused as error:
+            raise QueueUnavailable(f"The queue refused the call (code {error.code}).") from None
+        except AwsUnreachable as error:
+            raise QueueUnavailable(f"The queue can't be reached ({error}).") from None
+        except ConfigError as error:
+            raise QueueUnavailable(str(error)) from None
 
 
 def pack(body: str) -> str:
@@ -128,16 +119,3 @@ def unpack(message: str) -> str:
         return body.decode()
     except (binascii.Error, zlib.error, ValueError):
         raise MalformedPayload("The queued message is not a packed webhook.") from None
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "unknown")
-        raise QueueUnavailable(f"The queue refused the call (code {code}).") from None
-    except BotoCoreError as error:
-        raise QueueUnavailable(f"The queue can't be reached ({type(error).__name__}).") from None

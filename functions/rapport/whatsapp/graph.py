@@ -28,6 +28,7 @@ from pydantic import (
     ValidationError,
 )
 
+from rapport.connections import http_client
 from rapport.errors import (
     ConfigError,
     RapportError,
@@ -178,7 +179,7 @@ class _GraphApi:
     ) -> None:
         self._root = str(settings.whatsapp_graph_url).rstrip("/")
         self._tokens = tokens or token_source(settings)
-        self._http = httpx.Client(timeout=timeout, transport=transport)
+        self._http = http_client(timeout=timeout, transport=transport)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -206,7 +207,7 @@ class GraphClient(_GraphApi):
                 return Accepted(_Sent.model_validate_json(response.content).messages[0].id)
             except (ValidationError, IndexError):
                 return Unknown("the answer names no message")
-        return self._failed(phone_number_id, response)
+        return _failed(response)
 
     def mark_read(self, phone_number_id: str, provider_id: str, *, typing: bool) -> Outcome:
         """Shows the customer that the business has read this message and all before it.
@@ -225,17 +226,32 @@ class GraphClient(_GraphApi):
             return response
         if response.is_success:
             return Accepted(provider_id)
-        return self._failed(phone_number_id, response)
+        return _failed(response)
 
     def _post(
         self, phone_number_id: str, body: Mapping[str, JsonValue]
     ) -> httpx.Response | Refused | Unknown:
+        """The answer; where the token is not accepted and there is another, that of a second call.
+
+        A call with a token that is not accepted has sent nothing.
+        """
         try:
             token = self._tokens.token(phone_number_id).get_secret_value()
+            response = self._post_once(phone_number_id, body, token)
+            if isinstance(response, httpx.Response) and _is_token_refused(response):
+                self._tokens.forget(phone_number_id)
+                renewed = self._tokens.token(phone_number_id).get_secret_value()
+                if renewed != token:
+                    response = self._post_once(phone_number_id, body, renewed)
         except ConfigError as error:
             return Refused(NO_TOKEN, str(error))
         except UpstreamUnavailable as error:
             return Refused(NOT_REACHED, str(error))
+        return response
+
+    def _post_once(
+        self, phone_number_id: str, body: Mapping[str, JsonValue], token: str
+    ) -> httpx.Response | Refused | Unknown:
         try:
             return self._http.post(
                 f"{self._root}/{phone_number_id}/messages",
@@ -253,21 +269,25 @@ class GraphClient(_GraphApi):
         except httpx.RequestError as error:
             return Unknown(type(error).__name__)
 
-    def _failed(self, phone_number_id: str, response: httpx.Response) -> Refused | Unknown:
-        retry_after = _retry_after(response.headers.get("Retry-After"))
-        fault = _fault(response)
-        if fault is None:
-            if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-                return Refused(_TOO_MANY_CALLS, "HTTP status 429", retry_after)
-            return Unknown(f"HTTP status {response.status_code}")
-        if fault.code in _TOKEN_CODES:
-            self._tokens.forget(phone_number_id)
-        details = (fault.error_data and fault.error_data.details) or fault.message or ""
-        return Refused(
-            _SUBCODES.get((fault.code, fault.error_subcode or 0), fault.code),
-            details[:_DETAILS_LIMIT],
-            retry_after,
-        )
+
+def _failed(response: httpx.Response) -> Refused | Unknown:
+    retry_after = _retry_after(response.headers.get("Retry-After"))
+    fault = _fault(response)
+    if fault is None:
+        if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            return Refused(_TOO_MANY_CALLS, "HTTP status 429", retry_after)
+        return Unknown(f"HTTP status {response.status_code}")
+    details = (fault.error_data and fault.error_data.details) or fault.message or ""
+    return Refused(
+        _SUBCODES.get((fault.code, fault.error_subcode or 0), fault.code),
+        details[:_DETAILS_LIMIT],
+        retry_after,
+    )
+
+
+def _is_token_refused(response: httpx.Response) -> bool:
+    fault = None if response.is_success else _fault(response)
+    return fault is not None and fault.code in _TOKEN_CODES
 
 
 class GraphMedia(_GraphApi):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from rapport.log import logger
+from rapport.metrics import tell
 from rapport.store.webhooks import IngestResult, WebhookStore
 from rapport.whatsapp.items import items_of
 
@@ -51,6 +52,8 @@ def _tell_rejections(result: IngestResult) -> None:
         for one in result.rejected
         if one.reason in _NOT_REGISTERED
     }
+    if nobodys:
+        tell(UnregisteredNumbers=len(nobodys))
     for reason, phone_number_id, waba_id in sorted(nobodys, key=str):
         logger.warning(
             "not registered",

@@ -34,7 +34,9 @@ Link = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length
 
 
 class _Content(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        defer_build=True, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
 
 
 class MediaContent(_Content):
@@ -78,7 +80,7 @@ class LocationContent(_Content):
 
 
 class _ContactName(BaseModel):
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+    model_config = ConfigDict(defer_build=True, extra="allow", hide_input_in_errors=True)
 
     formatted_name: Name
 
@@ -86,7 +88,7 @@ class _ContactName(BaseModel):
 class ContactCard(BaseModel):
     """A contact: its name, and any other fields that WhatsApp knows."""
 
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+    model_config = ConfigDict(defer_build=True, extra="allow", hide_input_in_errors=True)
 
     name: _ContactName
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Literal, TypeGuard
 
 from rapport.errors import NotAPhoneNumber
-from rapport.phone import to_e164
 from rapport.store.webhooks import AccountEventItem, HistoryItem, Item, PhoneBookItem
 from rapport.whatsapp.parts import (
     NAME_LIMIT,
@@ -162,6 +161,9 @@ def _is_number(digits: str | None) -> TypeGuard[str]:
     """Whether these are the digits of a number that somebody can have, country code first."""
     if digits is None:
         return False
+    # imported when needed: the numbering plans of all countries take their time, and this is rare
+    from rapport.phone import to_e164
+
     try:
         to_e164(f"+{digits}")
     except NotAPhoneNumber:

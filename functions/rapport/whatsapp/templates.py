@@ -34,7 +34,7 @@ _Word = Annotated[str, BeforeValidator(_upper)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
 
 class _Button(_Model):

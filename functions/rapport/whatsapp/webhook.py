@@ -47,10 +47,15 @@ def is_well_formed(signature: str) -> bool:
     return re.fullmatch(r"sha256=[0-9a-f]{64}", signature) is not None
 
 
-def is_signed(body: bytes, signature: str, secret: str) -> bool:
-    """Whether `signature` belongs to exactly these bytes, compared in constant time."""
+def is_signed(body: bytes, signature: str, *secrets: str) -> bool:
+    """Whether `signature` belongs to exactly these bytes by one of the secrets.
+
+    All are compared, each in constant time.
+    """
     # as bytes: compare_digest accepts only ASCII text, and a header may hold any
-    return hmac.compare_digest(sign(body, secret).encode(), signature.encode())
+    given = signature.encode()
+    found = [hmac.compare_digest(sign(body, secret).encode(), given) for secret in secrets]
+    return any(found)
 
 
 # fields of webhooks about the business account itself
@@ -184,7 +189,7 @@ Listed = Annotated[list[object], BeforeValidator(_listed)]
 
 class _Model(BaseModel):
     # a number such as 1e400 would be infinite here, and jsonb has no infinity
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Webhook(_Model):

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import StoreError
@@ -28,11 +27,12 @@ SETTINGS = StoreSettings(
 Output = Callable[[], dict[str, object]]
 
 
-class Clock(LambdaContext):
+class Clock:
     """What is left of the time, by call."""
 
     def __init__(self, *milliseconds: int) -> None:
         self._left = iter(milliseconds)
+        self.aws_request_id = "run-1"
 
     def get_remaining_time_in_millis(self) -> int:
         return next(self._left)

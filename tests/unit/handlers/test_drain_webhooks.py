@@ -214,7 +214,7 @@ def test_after_the_last_try_it_is_a_dead_letter_at_once(drain: Drain, backlog: F
 
 def test_the_queue_has_as_many_tries_as_we_count() -> None:
     deployed = yaml.load(Path("serverless.yml").read_text(), Loader=yaml.BaseLoader)
-    queue = deployed["resources"]["Resources"]["WebhookQueue"]["Properties"]
+    queue = deployed["resources"][0]["Resources"]["WebhookQueue"]["Properties"]
     assert int(queue["RedrivePolicy"]["maxReceiveCount"]) == drain_webhooks.TRIES
     assert timedelta(seconds=int(queue["MessageRetentionPeriod"])) > drain_webhooks.KEPT
 

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import pytest
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from rapport.errors import (
     ConfigError,
@@ -16,16 +15,19 @@ from rapport.errors import (
     PayloadTooLarge,
     TooManyRequests,
 )
-from rapport.handlers.http import Response, body_of, http_function, json_, text
+from rapport.handlers.http import HttpRequest, Response, body_of, http_function, json_, text
 from rapport.log import Crash
 
 
 def event(**fields: object) -> dict[str, Any]:
-    return {"requestContext": {"requestId": "request-1"}, **fields}
+    return {
+        "requestContext": {"requestId": "request-1", "http": {"method": "POST"}},
+        **fields,
+    }
 
 
-def request(**fields: object) -> APIGatewayProxyEventV2:
-    return APIGatewayProxyEventV2(event(**fields))
+def request(**fields: object) -> HttpRequest:
+    return HttpRequest.of(event(**fields))
 
 
 def test_a_text_body_is_read_as_utf_8() -> None:
@@ -56,7 +58,7 @@ def test_the_limit_counts_decoded_bytes() -> None:
 
 def test_an_error_of_the_tree_is_answered_with_its_status_and_code() -> None:
     @http_function
-    def handler(_request: APIGatewayProxyEventV2) -> Response:
+    def handler(_request: HttpRequest) -> Response:
         raise NotFound("There is no such contact.")
 
     answer = handler(event(), None)
@@ -69,7 +71,7 @@ def test_an_error_of_the_tree_is_answered_with_its_status_and_code() -> None:
 
 def test_too_many_requests_are_told_when_to_come_again() -> None:
     @http_function
-    def handler(_request: APIGatewayProxyEventV2) -> Response:
+    def handler(_request: HttpRequest) -> Response:
         raise TooManyRequests("You have written 3 messages.", hint="Wait.", retry_after=42)
 
     answer = handler(event(), None)
@@ -84,7 +86,7 @@ def test_too_many_requests_are_told_when_to_come_again() -> None:
 
 def test_a_fault_of_ours_is_not_explained_to_the_caller() -> None:
     @http_function
-    def handler(_request: APIGatewayProxyEventV2) -> Response:
+    def handler(_request: HttpRequest) -> Response:
         raise ConfigError("SUPABASE_URL: Field required")
 
     answer = handler(event(), None)
@@ -94,7 +96,7 @@ def test_a_fault_of_ours_is_not_explained_to_the_caller() -> None:
 
 def test_a_crash_is_left_to_lambda() -> None:
     @http_function
-    def handler(_request: APIGatewayProxyEventV2) -> Response:
+    def handler(_request: HttpRequest) -> Response:
         raise ZeroDivisionError
 
     with pytest.raises(Crash, match="ZeroDivisionError"):

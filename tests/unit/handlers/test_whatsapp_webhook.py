@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from rapport import metrics
 from rapport.errors import (
     ConfigError,
     MalformedPayload,
@@ -104,6 +102,19 @@ def test_a_post_without_its_signature_is_refused(invoke: Invoke, headers: dict[s
     assert json.loads(answer["body"])["code"] == "bad_signature"
 
 
+@pytest.mark.parametrize("secret", ["app-secret", "next-secret"])
+def test_while_the_secret_is_changed_both_are_good(
+    monkeypatch: pytest.MonkeyPatch, cold_start: Callable[[], Invoke], secret: str
+) -> None:
+    monkeypatch.setenv("WHATSAPP_APP_SECRET", "app-secret,next-secret")
+    # not JSON: what is signed is read
+    body = "not JSON"
+    event = post(body, **{"x-hub-signature-256": sign(body.encode(), secret)})
+    assert cold_start()(event)["statusCode"] == 400
+    event = post(body, **{"x-hub-signature-256": sign(body.encode(), "app-secret,next-secret")})
+    assert cold_start()(event)["statusCode"] == 401
+
+
 def test_a_signature_of_other_bytes_is_refused(invoke: Invoke) -> None:
     event = signed("{}")
     event["body"] = "{} "
@@ -141,58 +152,56 @@ def test_another_method_is_refused(invoke: Invoke) -> None:
 # --- what alarms count
 
 
-def counted() -> dict[str, str]:
-    """The messages of log lines that serverless.yml counts, by metric, of this function."""
-    service = yaml.load(Path("serverless.yml").read_text(), Loader=yaml.BaseLoader)
-    resources = service["resources"]["Resources"]
-    alarms = {
-        one["Properties"]["MetricName"]: one["Properties"]["AlarmActions"]
-        for one in resources.values()
-        if "Alarm" in one["Type"] and "MetricName" in one["Properties"]
-    }
-    found = {}
-    for one in resources.values():
-        if one["Type"] != "AWS::Logs::MetricFilter":
-            continue
-        assert one["DependsOn"] == (
-            "WhatsappUnderscorewebhookLogGroup"
-            if one["Properties"]["LogGroupName"].endswith("-whatsapp_webhook")
-            else "DrainUnderscorewebhooksLogGroup"
-        )
-        (metric,) = one["Properties"]["MetricTransformations"]
-        assert alarms[metric["MetricName"]] == ["Alarms"]
-        pattern = re.fullmatch(
-            r'\{ \$\.message = "([\w ]+)" \}', one["Properties"]["FilterPattern"]
-        )
-        assert pattern
-        found[metric["MetricName"]] = pattern[1]
-    return found
+Figures = Callable[[], dict[str, float]]
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Figures:
+    """The figures that were told; tests/unit/test_metrics.py knows that alarms hear of them."""
+    monkeypatch.setattr(metrics, "_namespace", lambda: "Rapport/test")
+
+    def figures() -> dict[str, float]:
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return {
+            name: value
+            for line in lines
+            if "_aws" in line
+            for name, value in line.items()
+            if name != "_aws"
+        }
+
+    return figures
 
 
 def test_a_wrong_app_secret_is_counted_for_an_alarm(
-    invoke: Invoke, caplog: pytest.LogCaptureFixture
+    invoke: Invoke, caplog: pytest.LogCaptureFixture, figures: Figures
 ) -> None:
     invoke(post("{}", **{"x-hub-signature-256": sign(b"{}", "the secret of another app")}))
-    assert counted()["WrongSignatures"] in caplog.messages
+    assert "wrong signature" in caplog.messages
+    assert figures() == {"RefusedSignatures": 1}
 
 
 def test_a_missing_app_secret_is_counted_as_well(
-    cold_start: Callable[[], Invoke], caplog: pytest.LogCaptureFixture
+    cold_start: Callable[[], Invoke], caplog: pytest.LogCaptureFixture, figures: Figures
 ) -> None:
     cold_start()(signed("{}"))
-    assert counted()["WrongSignatures"] in caplog.messages
+    assert "wrong signature" in caplog.messages
+    assert figures() == {"RefusedSignatures": 1}
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-hub-signature-256": "sha256=x"}])
 def test_a_passer_by_raises_no_alarm(
-    invoke: Invoke, headers: dict[str, str], caplog: pytest.LogCaptureFixture
+    invoke: Invoke, headers: dict[str, str], figures: Figures
 ) -> None:
     invoke(post("{}", **headers))
-    assert counted()["WrongSignatures"] not in caplog.messages
+    assert figures() == {}
 
 
 def test_a_webhook_for_a_number_that_is_not_registered_is_counted_for_an_alarm(
-    invoke: Invoke, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    invoke: Invoke,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    figures: Figures,
 ) -> None:
     class Store:
         def ingest_whatsapp(self, *_: object) -> IngestResult:
@@ -206,7 +215,8 @@ def test_a_webhook_for_a_number_that_is_not_registered_is_counted_for_an_alarm(
     answer = invoke(signed('{"entry": []}'))
     # it is kept: that Meta repeats it would change nothing
     assert (answer["statusCode"], json.loads(answer["body"])["rejected"]) == (200, 2)
-    (line,) = [one for one in caplog.records if one.message == counted()["UnregisteredNumbers"]]
+    assert figures() == {"UnregisteredNumbers": 1}
+    (line,) = [one for one in caplog.records if one.message == "not registered"]
     assert line.levelname == "WARNING"
     assert vars(line) | {"phone_number_id": "999", "waba_id": "102", "event_id": 7} == vars(line)
 

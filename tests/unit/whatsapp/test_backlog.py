@@ -8,12 +8,14 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import boto3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moto import mock_aws
+from moto.server import ThreadedMotoServer
+from tests.aws import KEY
 
 from rapport.errors import MalformedPayload, QueueUnavailable
 from rapport.whatsapp.backlog import (
@@ -29,16 +31,28 @@ if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A server that speaks SQS."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
 @pytest.fixture
-def sqs(monkeypatch: pytest.MonkeyPatch) -> Iterator[SQSClient]:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    with mock_aws():
-        yield boto3.client("sqs")
+def sqs(server: str, monkeypatch: pytest.MonkeyPatch) -> SQSClient:
+    for name, value in (KEY | {"AWS_ENDPOINT_URL": server}).items():
+        monkeypatch.setenv(name, value)
+    # the library keeps a session with the settings of its first client
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    return boto3.client("sqs", region_name=KEY["AWS_REGION"])
 
 
 @pytest.fixture
 def url(sqs: SQSClient) -> str:
-    return sqs.create_queue(QueueName="webhooks")["QueueUrl"]
+    return sqs.create_queue(QueueName=f"webhooks-{uuid4()}")["QueueUrl"]
 
 
 @given(st.text())
@@ -82,7 +96,7 @@ def test_a_body_that_is_too_large_even_when_packed_is_not_said_to_be_kept(
 
 
 def test_a_queue_that_is_not_there_is_unavailable(url: str) -> None:
-    with pytest.raises(QueueUnavailable, match="NonExistentQueue"):
+    with pytest.raises(QueueUnavailable, match="QueueDoesNotExist"):
         Backlog(f"{url}-gone").keep("{}")
 
 

@@ -241,7 +241,9 @@ def test_a_token_that_was_not_accepted_is_read_anew() -> None:
     assert client.send(NUMBER, {}) == Refused(190, "in words")
     client.send(NUMBER, {})
     client.close()
-    assert seen == [f"Bearer token 0 of {NUMBER}", f"Bearer token 1 of {NUMBER}"]
+    # each call is made once more with the other token, which is not accepted either
+    tries = (0, 1, 1, 2)
+    assert seen == [f"Bearer token {number} of {NUMBER}" for number in tries]
 
 
 def test_a_parameter_for_each_number_comes_before_one_token_for_all() -> None:

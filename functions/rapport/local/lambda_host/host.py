@@ -244,10 +244,10 @@ def local_values(stack: Stack) -> dict[str, str]:
         "VAPID_PRIVATE_KEY": stack.vapid_private_key,
         "VAPID_CONTACT": "mailto:somebody@rapport.example",
         "PUSH_ALLOWS_LOOPBACK": "true",
-        # one token for all numbers, one key for all accounts, workers in the function host
-        "WHATSAPP_TOKEN_PARAMETER": "",
-        "METAKOCKA_SECRET_PARAMETER": "",
+        # workers run in the function host
         "WORKER_FUNCTION_PREFIX": "",
+        # no alarm listens here
+        "METRICS_NAMESPACE": "",
         "MEDIA_BUCKET": MEDIA_BUCKET,
         "WEBHOOK_QUEUE_URL": stack.queue_url("WebhookQueue"),
         # a database that was stopped on this machine is back soon

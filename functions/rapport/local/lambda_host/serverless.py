@@ -168,12 +168,17 @@ class _Provider(_Model):
     httpApi: _HttpApiOfAll = _HttpApiOfAll()  # noqa: N815 - the file's
 
 
+def _first(value: object) -> object:
+    """Of several parts the first; the others are files that only a deployment has."""
+    return value[0] if isinstance(value, list) and value else value
+
+
 class Service(_Model):
     """The whole file."""
 
     provider: _Provider
     functions: dict[str, Function]
-    resources: Resources = Resources()
+    resources: Annotated[Resources, BeforeValidator(_first)] = Resources()
 
     @classmethod
     def read(cls, file: Path) -> Service:
@@ -215,7 +220,8 @@ class Service(_Model):
     def environment(self, local: Mapping[str, str]) -> dict[str, str]:
         """The value of each variable in a function's environment.
 
-        Values that the framework would look up (`${…}`) are taken from `local`.
+        Values that the framework would look up (`${…}`) are taken from `local`. A deployment names
+        the SSM parameter of a secret; here the secret itself is given, if `local` has it.
 
         Raises:
             ConfigError: `local` lacks one; the message names it and its function.
@@ -223,8 +229,11 @@ class Service(_Model):
         values = {}
         for name, function in self.functions.items():
             for variable, value in function.environment.items():
+                plain = variable.removesuffix("_PARAMETER")
                 if variable in local:
                     values[variable] = local[variable]
+                elif plain in local:
+                    values[plain] = local[plain]
                 elif "${" in value:
                     raise ConfigError(
                         f"serverless.yml gives {name} the variable {variable}, which has no"

@@ -35,7 +35,9 @@ Text = Annotated[str | None, BeforeValidator(clean)]
 
 class _Canonical(BaseModel):
     # errors are logged, and the input is personal data
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        defer_build=True, frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
 
 class Entry(_Canonical):

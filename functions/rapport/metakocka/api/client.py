@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import JsonValue
 
+from rapport.connections import http_client
 from rapport.errors import (
     ConfigError,
     MetakockaClosed,
@@ -118,7 +119,7 @@ class Caller:
     ) -> None:
         self._company = company
         self._secrets = secrets
-        self._http = httpx.Client(transport=transport, headers={"Accept": "application/json"})
+        self._http = http_client(transport=transport, headers={"Accept": "application/json"})
 
     def close(self) -> None:
         self._http.close()
@@ -136,9 +137,22 @@ class Caller:
             ConfigError: The account has no key.
             UpstreamUnavailable: The key can't be read at the moment.
         """
-        secret = self._secrets.secret(
-            self._company.account_id, self._company.company_id
-        ).get_secret_value()
+        secret = self._secret()
+        try:
+            return self._call(operation, body, timeout, secret)
+        except (MetakockaRefused, MetakockaClosed):
+            # it had no effect; and the key may have been changed
+            if (renewed := self._secret()) == secret:
+                raise
+        return self._call(operation, body, timeout, renewed)
+
+    def _secret(self) -> str:
+        company = self._company
+        return self._secrets.secret(company.account_id, company.company_id).get_secret_value()
+
+    def _call(
+        self, operation: str, body: Mapping[str, JsonValue], timeout: float, secret: str
+    ) -> dict[str, JsonValue]:
         sent = {"secret_key": secret, "company_id": self._company.company_id, **body}
         with _queues.of(self._company):
             result = self._post(operation, sent, timeout)
@@ -390,7 +404,7 @@ class MetakockaClient:
         operation: Operation,
         body: Mapping[str, JsonValue],
         policy: Policy,
-        is_retryable: Callable[[BaseException], bool],
+        is_retryable: Callable[[Exception], bool],
     ) -> dict[str, JsonValue]:
         tries = repeated(policy.retries, is_retryable)
 
@@ -401,11 +415,11 @@ class MetakockaClient:
         try:
             return tries(one_try)
         except MetakockaError as error:
-            error.attempts = tries.statistics["attempt_number"]
+            error.attempts = tries.made
             raise
 
 
-def _was_not_heard(error: BaseException) -> bool:
+def _was_not_heard(error: Exception) -> bool:
     # no other call would succeed either
     return (
         isinstance(error, RapportError)
@@ -414,5 +428,5 @@ def _was_not_heard(error: BaseException) -> bool:
     )
 
 
-def _is_passing(error: BaseException) -> bool:
+def _is_passing(error: Exception) -> bool:
     return _was_not_heard(error) or isinstance(error, MetakockaOutcomeUnknown)

@@ -93,7 +93,11 @@ Id = Annotated[str, BeforeValidator(_text)]
 
 class _Wire(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="ignore", hide_input_in_errors=True, populate_by_name=True
+        defer_build=True,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        populate_by_name=True,
     )
 
 

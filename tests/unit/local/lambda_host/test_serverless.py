@@ -98,7 +98,7 @@ def test_queues_are_created_as_cloudformation_would(service: Service) -> None:
 
 def test_this_projects_queue_gives_its_function_time_and_ends_in_an_alarm() -> None:
     document = yaml.load(SERVERLESS_FILE.read_text(), yaml_loader)
-    resources = document["resources"]["Resources"]
+    resources = document["resources"][0]["Resources"]
     service = Service.read(SERVERLESS_FILE)
     drain = service.functions["drain_webhooks"]
     (source,) = drain.queues
@@ -124,6 +124,18 @@ def test_variables_are_looked_up_here_and_literals_are_taken(service: Service) -
         "REGION": "AWS::Region",
         "LEVEL": "info",
     }
+
+
+def test_where_a_deployment_names_a_secret_the_secret_itself_is_given_here(
+    service: Service,
+) -> None:
+    orders = service.functions["orders"].model_copy(
+        update={"environment": {"KEY_PARAMETER": "/x/${sls:stage}/key", "LEVEL": "info"}}
+    )
+    deployed = service.model_copy(update={"functions": {"orders": orders}})
+    assert deployed.environment({"KEY": "secret"}) == {"KEY": "secret", "LEVEL": "info"}
+    with pytest.raises(ConfigError, match="KEY_PARAMETER"):
+        deployed.environment({})
 
 
 def test_a_variable_without_a_local_value_is_named(service: Service) -> None:

@@ -1,0 +1,1 @@
+"""`rapport package`: the functions' zip, and the templates that deploy it."""
