@@ -69,7 +69,6 @@ class Pages:
         return JSONResponse(
             {
                 "url": str(request.base_url).rstrip("/"),
-                "functions_url": self._stack.functions_url,
                 "publishable_key": self._stack.publishable_key,
                 "functions_url": _at_host_of(request, self._stack.functions_port),
                 "logins": [login._asdict() for login in LOGINS],

@@ -1,21 +1,14 @@
 import { FaceSource } from "./contacts.js";
-import { NotFound, call } from "./errors.js";
+import { call } from "./errors.js";
 import { ofCustomer } from "./scope.js";
 import { MessageSource, TableSource } from "./sources.js";
 import { Subscription } from "./subscription.js";
-import { backoff } from "./timing.js";
 
 /** @import { Change } from "./events.js" */
 /** @import { CatchUp } from "./catch_up.js" */
 /** @import { ContactV2, Invoice, Job, LiveChatContact, LoyaltyTransaction, Message, Profile } from "./rows.js" */
 /** @import { Scope } from "./scope.js" */
 /** @import { RowCallbacks } from "./subscription.js" */
-
-/**
- * So often a mark is tried again that came too early: a broadcast may arrive a moment before the
- * transaction that it tells of can be seen by others.
- */
-const EARLY = 3;
 
 /**
  * `onUpdate` gets every change of a message, these three among them. A message is read when its
