@@ -253,7 +253,6 @@ end
 $$;
 
 
-
 create function private.broadcast_to(topics text[], event text, payload jsonb)
     returns void
     language plpgsql
