@@ -113,7 +113,7 @@ begin
             (c.old, 'DELETE', null, m.has_moved),
             (
                 coalesce(c.new, c.old),
-                -- as row_operation, whose call for each row was a fifth of this statement
+                -- as row_operation, whose call for each row was 15 % of this function
                 case
                     when c.new is null then 'DELETE'
                     when c.old is null then 'INSERT'

@@ -102,7 +102,7 @@ begin
     number := private.next_broadcast();
     waiting := 'rapport_broadcast_' || number;
 
-    -- One statement for all rows: a loop called four functions for each, half of the work. "offset
+    -- One statement for all rows: the functions that a loop called for each were a third. "offset
     -- 0": what stands inside is worked out once for each row. Look-ups stand in lists of columns,
     -- so that they are by key, whatever sizes the planner assumes.
     open waiting no scroll for

@@ -35,8 +35,8 @@ create function private.known_messages(whatsapp_channel_ids uuid[], provider_ids
     set search_path = ''
 as $$
 begin
-    -- The same for many in one statement: called for each of 1,000 statuses, the function above was
-    -- 14 % of their webhook.
+    -- The same for many in one statement: called for each of 1,000 statuses, and of the echoes
+    -- before them, the function above was 8 % of the work.
     return array(
         select coalesce(
             (

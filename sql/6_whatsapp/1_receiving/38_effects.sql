@@ -210,7 +210,7 @@ declare
         select m.id
         from public.messages m
         where m.id = any (message_ids)
-          -- Most have none: the first test needs no function, the calls were 11 % of a webhook of
+          -- Most have none: the first test needs no function, the calls were 7 % of echoes and
           -- statuses.
           and case when exists (
               select
