@@ -7,8 +7,7 @@
     --------------------------  ------------------  ----------------------------  ----------------------------
     rapport.broadcast_later     on, off             import_contacts,              broadcast_changes,
                                                     apply_whatsapp_people         apply_whatsapp_items
-    rapport.broadcast_<number>  messages, as JSON   keep_to_tell                  waiting_broadcasts
-    rapport.broadcasts          the last number     keep_to_tell,                 keep_to_tell,
+    rapport.broadcasts          number of cursors   next_broadcast,               next_broadcast,
                                                     tg_changes__tell              waiting_broadcasts
     rapport.desk_raised         account's id        the trigger that raises       the same
                                                     the epoch of a desk

@@ -93,60 +93,6 @@ end
 $$;
 
 
-create type private.row_topics as (
-    account      text,
-    customer     text,
-    conversation text
-);
-
-
-create function private.row_topics(account_id uuid, customer_id uuid, conversation_id uuid)
-    returns private.row_topics
-    language plpgsql
-    stable
-    set search_path = ''
-as $$
-/*
-    The three names above, in the form that every write needs: one look-up where nobody ever left.
-    Null for a customer without a login: nobody listens there.
-*/
-declare
-    somebody_left boolean;
-    has_login boolean;
-begin
-    select
-        exists (
-            select
-            from private.topic_epochs e
-            where e.owner_id in (
-                row_topics.account_id, row_topics.customer_id, row_topics.conversation_id
-            )
-        ),
-        (
-            select c.portal_user_id is not null
-            from public.customers c
-            where c.id = row_topics.customer_id
-        )
-    into somebody_left, has_login;
-
-    if somebody_left then
-        return (
-            private.account_topic(account_id),
-            case when has_login then private.customer_topic(customer_id) end,
-            case when conversation_id is not null then
-                private.conversation_topic(conversation_id, account_id, customer_id)
-            end
-        )::private.row_topics;
-    end if;
-    return (
-        'account:' || account_id || ':0',
-        case when has_login then 'customer:' || customer_id || ':0' end,
-        'conversation:' || conversation_id || ':0'
-    )::private.row_topics;
-end
-$$;
-
-
 create function private.may_receive(topic text)
     returns boolean
     language plpgsql
@@ -234,9 +180,5 @@ comment on function private.customer_topic(uuid) is
     'The topic of one customer.';
 comment on function private.conversation_topic(uuid, uuid, uuid) is
     'The topic of one conversation, for both its sides.';
-comment on type private.row_topics is
-    'The topics that hear of a row; null where nobody listens.';
-comment on function private.row_topics(uuid, uuid, uuid) is
-    'The topics of an account, of a customer who has a login, and of a conversation.';
 comment on function private.may_receive(text) is
     'Whether the signed-in user may join this topic. The name must be the current one.';

@@ -113,7 +113,12 @@ begin
             (c.old, 'DELETE', null, m.has_moved),
             (
                 coalesce(c.new, c.old),
-                private.row_operation(c),
+                -- as row_operation, whose call for each row was 15 % of this function
+                case
+                    when c.new is null then 'DELETE'
+                    when c.old is null then 'INSERT'
+                    else 'UPDATE'
+                end,
                 case when m.has_moved then 'INSERT' end,
                 true
             )

@@ -78,45 +78,6 @@ begin
 end
 $$;
 
-
-create function private.change_event(
-    table_name text,
-    operation text,
-    current_row jsonb,
-    record jsonb,
-    old_record jsonb
-)
-    returns private.broadcast_event
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-declare
-    event private.broadcast_event;
-begin
-    event.event := table_name || case operation
-        when 'INSERT' then '.inserted'
-        when 'UPDATE' then '.updated'
-        else '.deleted'
-    end;
-    event.payload := jsonb_build_object(
-        'table', table_name,
-        'id', current_row -> 'id',
-        'version', current_row -> 'version',
-        'operation', operation,
-        'record', record,
-        'old_record', old_record
-    );
-    -- Clients fetch larger rows themselves. The first test is cheap and spares most rows the
-    -- second.
-    if pg_column_size(event.payload) > 16384 and octet_length(event.payload::text) > 65536 then
-        event.payload := event.payload - array['record', 'old_record'];
-    end if;
-    return event;
-end
-$$;
-
-
 create function private.broadcast_changes(
     followed private.followed_tables,
     changes private.row_change[]
@@ -128,111 +89,166 @@ as $$
 declare
     -- These columns change with every change.
     stamps constant text[] := array['version', 'updated_at'];
-    hidden constant text[] :=
-        private.hidden_columns(followed, coalesce(changes[1].new, changes[1].old));
-    crowded text[] := '{}';
-    events private.broadcast_event[] := '{}';
-    change private.row_change;
-    current_row jsonb;
-    operation text;
-    record jsonb;
-    old_record jsonb;
-    event private.broadcast_event;
-    nothing constant private.broadcast_event := null;
-    topics private.row_topics;
-    lost_topic text;
+    has_customers constant boolean := followed.customer_key is not null;
+    hidden text[];
+    number integer;
+    waiting refcursor;
 begin
     -- A transaction of many statements broadcasts at its end, see broadcast_logged.
     if current_setting('rapport.broadcast_later', true) = 'on' then
         return 0;
     end if;
+    hidden := private.hidden_columns(followed, coalesce(changes[1].new, changes[1].old));
+    number := private.next_broadcast();
+    waiting := 'rapport_broadcast_' || number;
 
-    if cardinality(changes) > 100 then
-        crowded := array(
-            select t.topic
-            from private.changed_topics(followed, changes) t
-            where t.rows > 100
-        );
-    end if;
-
-    foreach change in array changes loop
-        current_row := coalesce(change.new, change.old);
-        operation := private.row_operation(change);
-        topics := private.row_topics(
-            account_id => (current_row ->> 'account_id')::uuid,
-            customer_id => (current_row ->> followed.customer_key)::uuid,
-            conversation_id => (current_row ->> followed.conversation_key)::uuid
-        );
-
-        record := change.new - hidden;
-        old_record := change.old - hidden;
-        event := nothing;
-        -- An update without a visible difference is not told.
-        if operation <> 'UPDATE' or record - stamps <> old_record - stamps then
-            event := private.change_event(
-                followed.table_name, operation, current_row, record, old_record);
-            if topics.account <> all (crowded) then
-                event.topics := array[topics.account];
-                events := events || event;
-            end if;
-        end if;
-
-        continue when followed.customer_key is null;
-        if followed.seen_since is not null then
-            change := private.customer_change(followed, change);
-            continue when num_nonnulls(change.old, change.new) = 0;
-            -- a row that becomes visible is new, one that becomes hidden is gone
-            operation := private.row_operation(change);
-            current_row := coalesce(change.new, change.old);
-            record := change.new - hidden;
-            old_record := change.old - hidden;
-            event := nothing;
-        end if;
-        continue when operation = 'UPDATE' and record - stamps = old_record - stamps;
-
-        if change.old ->> followed.customer_key <> change.new ->> followed.customer_key then
-            -- Moved to another owner: the row is new to that one. The old owner gets its id only.
-            lost_topic := private.listened_topic((change.old ->> followed.customer_key)::uuid);
-            if lost_topic is not null and lost_topic <> all (crowded) then
-                event := private.change_event(followed.table_name, 'DELETE', current_row, null, null);
-                event.topics := array[lost_topic];
-                events := events || event;
-            end if;
-            operation := 'INSERT';
-            old_record := null;
-            event := nothing;
-        end if;
-
-        if event.event is null then
-            event := private.change_event(
-                followed.table_name, operation, current_row, record, old_record);
-        elsif event.topics is not null then
-            -- one message for all topics
-            events := trim_array(events, 1);
-        end if;
-        event.topics := array_remove(
-            event.topics || array[
-                case when topics.customer <> all (crowded) then topics.customer end,
-                case when topics.conversation <> all (crowded) then topics.conversation end
-            ],
-            null
-        );
-        if event.topics <> '{}' then
-            events := events || event;
-        end if;
-    end loop;
-
-    if crowded <> '{}' then
-        events := events
-            || private.resync_event(topics => crowded, tables => array[followed.table_name]);
-    end if;
-    perform private.tell(events);
-    return cardinality(events);
-exception
-    when others then
-        -- The log has the change. A client that hears nothing finds it on its next poll.
-        raise warning 'broadcast failed: %', sqlerrm using errcode = sqlstate;
-        return 0;
+    -- One statement for all rows: the functions that a loop called for each were a third. "offset
+    -- 0": what stands inside is worked out once for each row. Look-ups stand in lists of columns,
+    -- so that they are by key, whatever sizes the planner assumes.
+    open waiting no scroll for
+        select array_agg(
+            (
+                array_remove(e.topics, null),
+                number,
+                r.place * 4 + e.place,
+                followed.table_name || case e.operation
+                    when 'INSERT' then '.inserted'
+                    when 'UPDATE' then '.updated'
+                    else '.deleted'
+                end,
+                followed.table_name,
+                e.operation,
+                r.row_id,
+                e.version,
+                e.record,
+                e.old_record
+            )::private.broadcast_event
+        )
+        from (
+            select
+                o.*,
+                case
+                    when o.somebody_left then private.account_topic(o.account_id)
+                    else 'account:' || o.account_id || ':0'
+                end as account_topic,
+                -- nobody listens to a customer without a login
+                case when o.has_login then
+                    case
+                        when o.somebody_left then private.customer_topic(o.customer_id)
+                        else 'customer:' || o.customer_id || ':0'
+                    end
+                end as customer_topic,
+                case when has_customers and o.conversation_id is not null then
+                    case
+                        when o.somebody_left then private.conversation_topic(
+                            o.conversation_id, o.account_id, o.customer_id)
+                        else 'conversation:' || o.conversation_id || ':0'
+                    end
+                end as conversation_topic
+            from (
+                select
+                    c.*,
+                    exists (
+                        select
+                        from private.topic_epochs p
+                        where p.owner_id in (c.account_id, c.customer_id, c.conversation_id)
+                    ) as somebody_left,
+                    (
+                        select k.portal_user_id is not null
+                        from public.customers k
+                        where k.id = c.customer_id
+                    ) as has_login
+                from (
+                    select
+                        n.place,
+                        n.seen,
+                        (n.row ->> 'id')::uuid as row_id,
+                        (n.row ->> 'version')::bigint as version,
+                        (n.row ->> 'account_id')::uuid as account_id,
+                        (n.row ->> followed.customer_key)::uuid as customer_id,
+                        (n.row ->> followed.conversation_key)::uuid as conversation_id,
+                        n.new - hidden as record,
+                        n.old - hidden as old_record,
+                        coalesce(
+                            (n.seen).old ->> followed.customer_key
+                                <> (n.seen).new ->> followed.customer_key,
+                            false
+                        ) as has_moved
+                    from (
+                        select
+                            h.place,
+                            h.old,
+                            h.new,
+                            coalesce(h.new, h.old) as row,
+                            case
+                                when followed.seen_since is null
+                                    then (h.old, h.new)::private.row_change
+                                else private.customer_change(
+                                    followed, change => (h.old, h.new)::private.row_change)
+                            end as seen
+                        from unnest(changes) with ordinality as h (old, new, place)
+                        offset 0
+                    ) n
+                    offset 0
+                ) c
+                offset 0
+            ) o
+            offset 0
+        ) r
+        cross join lateral (
+            values
+                (
+                    1,
+                    case
+                        when r.record is null then 'DELETE'
+                        when r.old_record is null then 'INSERT'
+                        else 'UPDATE'
+                    end,
+                    r.version,
+                    r.record,
+                    r.old_record,
+                    case
+                        -- customers hear the same: one message for all topics
+                        when followed.seen_since is null and not r.has_moved
+                            then array[r.account_topic, r.customer_topic, r.conversation_topic]
+                        else array[r.account_topic]
+                    end,
+                    -- An update without a visible difference is not told.
+                    (r.record - stamps = r.old_record - stamps) is not true
+                ),
+                -- Moved to another owner: the old one gets its id only, to the other it is new.
+                (
+                    2,
+                    'DELETE',
+                    r.version,
+                    null,
+                    null,
+                    case when r.has_moved then array[private.listened_topic(
+                        ((r.seen).old ->> followed.customer_key)::uuid
+                    )] end,
+                    r.has_moved
+                ),
+                -- a row that becomes visible is new, one that becomes hidden is gone
+                (
+                    3,
+                    case
+                        when (r.seen).new is null then 'DELETE'
+                        when (r.seen).old is null or r.has_moved then 'INSERT'
+                        else 'UPDATE'
+                    end,
+                    (coalesce((r.seen).new, (r.seen).old) ->> 'version')::bigint,
+                    (r.seen).new - hidden,
+                    case when not r.has_moved then (r.seen).old - hidden end,
+                    array[r.customer_topic, r.conversation_topic],
+                    (followed.seen_since is not null or r.has_moved)
+                        and num_nonnulls((r.seen).old, (r.seen).new) > 0
+                        and ((r.seen).new - hidden - stamps = (r.seen).old - hidden - stamps)
+                            is not true
+                )
+        ) as e (place, operation, version, record, old_record, topics, happens)
+        where e.happens
+          and array_remove(e.topics, null) <> '{}';
+    return number;
 end
 $$;
 
@@ -258,9 +274,7 @@ comment on function private.listened_topic(uuid) is
     'The topic of a customer who has a login; null for others.';
 comment on function private.changed_topics(private.followed_tables, private.row_change[]) is
     'The topics that hear of changes, with the number of rows for each.';
-comment on function private.change_event(text, text, jsonb, jsonb, jsonb) is
-    'The event for one changed row, without its topic. Payload: {table, id, version, operation, record, old_record}; too large a payload leaves the two records out.';
 comment on function private.broadcast_changes(private.followed_tables, private.row_change[]) is
-    'Has the changes of a statement broadcast at the end of the transaction: one message for each row, or one resync for a topic with more than 100 rows. Returns the number of different messages. A failure is a warning.';
+    'Has the changes of a statement broadcast at the end of the transaction: one message for each row, or one resync for a topic with more than 100 rows. Returns the number of the cursor behind which they wait; 0 for none.';
 comment on function private.broadcast_to(text[], text, jsonb) is
     'Sends one message to several topics. A failure is a warning.';

@@ -50,15 +50,22 @@ begin
     union all
     -- The log holds no records. Clients fetch the rows that they want, as with rows that are too
     -- large.
-    select t.topic, 'broadcast', e.event, e.payload - array['record', 'old_record'], true
+    select
+        t.topic,
+        'broadcast',
+        t.table_name || case t.operation
+            when 'INSERT' then '.inserted'
+            when 'UPDATE' then '.updated'
+            else '.deleted'
+        end,
+        jsonb_build_object(
+            'table', t.table_name,
+            'id', t.row_id,
+            'version', t.version,
+            'operation', t.operation
+        ),
+        true
     from told t
-    cross join lateral private.change_event(
-        table_name => t.table_name,
-        operation => t.operation,
-        current_row => jsonb_build_object('id', t.row_id, 'version', t.version),
-        record => null,
-        old_record => null
-    ) e
     where not t.crowded;
 exception
     when others then

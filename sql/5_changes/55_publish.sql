@@ -96,9 +96,7 @@ begin
             from private.changed_topics(followed, changes) t
         );
     end loop;
-    perform private.tell(array[
-        private.resync_event(topics => topics, tables => array[followed.table_name])
-    ]);
+    perform private.tell(private.resync_event(topics => topics, table_name => followed.table_name));
     return logged;
 end
 $$;

@@ -1449,18 +1449,23 @@ create function private.tg_jobs__tell_chat()
     security definer
     set search_path = ''
 as $$
+declare
+    notices private.notice[];
 begin
-    perform private.post_notices((
-        select array_agg(private.job_notice(n) order by n.id)
-        from new_rows n
-        join old_rows o
-            using (id)
-        where n.status <> o.status
-           or (
-               n.status = 'rescheduled'
-               and (n.starts_at, n.ends_at) is distinct from (o.starts_at, o.ends_at)
-           )
-    ));
+    select array_agg(private.job_notice(n) order by n.id)
+    into notices
+    from new_rows n
+    join old_rows o
+        using (id)
+    where n.status <> o.status
+       or (
+           n.status = 'rescheduled'
+           and (n.starts_at, n.ends_at) is distinct from (o.starts_at, o.ends_at)
+       );
+    -- most changes say nothing to the chat
+    if notices is not null then
+        perform private.post_notices(notices);
+    end if;
     return null;
 end
 $$;
@@ -1613,16 +1618,21 @@ create function private.tg_invoices__tell_chat()
     security definer
     set search_path = ''
 as $$
+declare
+    notices private.notice[];
 begin
-    perform private.post_notices((
-        select array_agg(private.invoice_notice(n) order by n.id)
-        from new_rows n
-        join old_rows o
-            using (id)
-        where n.status <> o.status
-          -- a draft that was made void was never visible to the customer
-          and n.sent_at is not null
-    ));
+    select array_agg(private.invoice_notice(n) order by n.id)
+    into notices
+    from new_rows n
+    join old_rows o
+        using (id)
+    where n.status <> o.status
+      -- a draft that was made void was never visible to the customer
+      and n.sent_at is not null;
+    -- as with jobs
+    if notices is not null then
+        perform private.post_notices(notices);
+    end if;
     return null;
 end
 $$;

@@ -28,6 +28,38 @@ end
 $$;
 
 
+create function private.known_messages(whatsapp_channel_ids uuid[], provider_ids text[])
+    returns uuid[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    -- The same for many in one statement: called for each of 1,000 statuses, and of the echoes
+    -- before them, the function above was 8 % of the work.
+    return array(
+        select coalesce(
+            (
+                select m.id
+                from public.messages m
+                where m.whatsapp_channel_id = k.whatsapp_channel_id
+                  and m.provider_id = k.provider_id
+            ),
+            (
+                select t.message_id
+                from private.outbound_attempts t
+                where t.whatsapp_channel_id = k.whatsapp_channel_id
+                  and t.provider_id = k.provider_id
+            )
+        )
+        from unnest(whatsapp_channel_ids, provider_ids)
+            with ordinality as k (whatsapp_channel_id, provider_id, place)
+        order by k.place
+    );
+end
+$$;
+
+
 create function private.answered_message(
     conversation_id uuid,
     whatsapp_channel_id uuid,
@@ -274,6 +306,8 @@ $$;
 
 comment on function private.message_by_provider_id(uuid, text) is
     'The message with this id at WhatsApp, of its latest attempt or an earlier one.';
+comment on function private.known_messages(uuid[], text[]) is
+    'The messages with these ids at WhatsApp, of their latest attempts or earlier ones, in the same order; null for an unknown one.';
 comment on function private.answered_message(uuid, uuid, text) is
     'The message that a reply in a conversation answers; null where it has not arrived yet.';
 comment on function private.append_whatsapp_messages(private.whatsapp_item[]) is

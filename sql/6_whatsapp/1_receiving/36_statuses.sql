@@ -61,7 +61,16 @@ begin
                 min(s.error_message) filter (where s.provider_id = k.provider_id) as error_message
             from private.message_statuses s
             where s.whatsapp_channel_id = k.whatsapp_channel_id
-              and s.provider_id = any (private.provider_ids_of(k))
+              -- as in provider_ids_of, whose call for each message was 4 % of echoes and statuses
+              and s.provider_id = any (array_append(
+                  array(
+                      select t.provider_id
+                      from private.outbound_attempts t
+                      where t.message_id = k.id
+                        and t.provider_id is distinct from k.provider_id
+                  ),
+                  k.provider_id
+              ))
         ) s
     ) e
     where k.id = any (message_ids)
@@ -69,6 +78,13 @@ begin
       and k.sender_type <> 'client'
       -- a message that waits for another attempt is settled by proof that it was delivered
       and (k.provider_id is not null or e.delivered_at is not null)
+      -- an update to the same values would still write a row
+      and (
+          k.status, k.sent_at, k.delivered_at, k.read_at, k.failed_at, k.error_code, k.error_message
+      ) is distinct from (
+          e.status, coalesce(k.sent_at, e.sent_at), e.delivered_at, e.read_at, e.failed_at,
+          e.error_code, e.error_message
+      )
       and m.id = k.id;
 
     -- a settled message is not sent again
@@ -144,8 +160,11 @@ begin
            and m.whatsapp_channel_id = i.whatsapp_channel_id
            and m.sender_type <> 'client'
         where i.kind = 'status'
-          and private.message_by_provider_id(
-              whatsapp_channel_id => i.whatsapp_channel_id, provider_id => i.provider_id) is null
+          -- most are known by it: the look-up is the second test
+          and case when m.provider_id is distinct from i.provider_id then
+              private.message_by_provider_id(
+                  whatsapp_channel_id => i.whatsapp_channel_id, provider_id => i.provider_id) is null
+          end
         group by m.id, m.provider_id, i.provider_id
         order by m.id, min(i.at), i.provider_id
     loop

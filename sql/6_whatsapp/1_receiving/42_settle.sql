@@ -92,21 +92,26 @@ create function private.messages_to_settle(items private.whatsapp_item[])
     stable
     set search_path = ''
 as $$
+declare
+    channel_ids uuid[];
+    provider_ids text[];
 begin
+    -- the messages of statuses and effects, and messages that something has waited for
+    select array_agg(i.whatsapp_channel_id), array_agg(
+        case when i.kind = 'effect' then i.reply_to else i.provider_id end
+    )
+    into channel_ids, provider_ids
+    from unnest(items) i
+    where i.kind in ('status', 'effect', 'echo', 'group', 'history')
+       or exists (
+           select
+           from private.message_effects e
+           where e.whatsapp_channel_id = i.whatsapp_channel_id
+             and e.parent_provider_id = i.provider_id
+       );
     return array(
-        -- the messages of statuses and effects, and messages that something has waited for
-        select private.message_by_provider_id(
-            whatsapp_channel_id => i.whatsapp_channel_id,
-            provider_id => case when i.kind = 'effect' then i.reply_to else i.provider_id end
-        )
-        from unnest(items) i
-        where i.kind in ('status', 'effect', 'echo', 'group', 'history')
-           or exists (
-               select
-               from private.message_effects e
-               where e.whatsapp_channel_id = i.whatsapp_channel_id
-                 and e.parent_provider_id = i.provider_id
-           )
+        select k.message_id
+        from unnest(private.known_messages(channel_ids, provider_ids)) as k (message_id)
         union
         select m.id
         from unnest(items) i

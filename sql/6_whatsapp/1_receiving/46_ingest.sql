@@ -17,8 +17,12 @@ declare
     number bigint;
     numbers bigint[] := '{}';
     parent text;
+    parents text[] := '{}';
+    parent_channels uuid[] := '{}';
     alone boolean := false;
     has_news boolean := false;
+    has_people boolean := false;
+    has_threads boolean := false;
     messages private.whatsapp_item[] := items;
     applied integer := 0;
     is_locked boolean;
@@ -38,13 +42,19 @@ begin
             when item.kind in ('status', 'system') then item.provider_id
             else item.reply_to
         end;
-        if parent is not null and not alone then
-            alone := private.message_by_provider_id(
-                whatsapp_channel_id => item.whatsapp_channel_id, provider_id => parent
-            ) is null;
+        if parent is not null then
+            parents := parents || parent;
+            parent_channels := parent_channels || whatsapp_channel_id;
         end if;
-        has_news := has_news or item.kind not in ('message', 'echo', 'system');
+        if item.kind not in ('message', 'echo', 'system') then
+            has_news := true;
+            has_people := has_people or item.kind in ('marketing_choice', 'phone_book', 'history');
+            has_threads := has_threads or item.kind in ('call', 'group', 'group_event', 'history');
+        end if;
     end loop;
+    if parents <> '{}' then
+        alone := array_position(private.known_messages(parent_channels, parents), null) is not null;
+    end if;
 
     -- this lock comes before all others; everybody takes those under it, in one order
     if alone then
@@ -62,7 +72,10 @@ begin
     end loop;
 
     if has_news then
-        applied := private.keep_whatsapp_news(items) + private.apply_whatsapp_people(items);
+        applied := private.keep_whatsapp_news(items);
+        if has_people then
+            applied := applied + private.apply_whatsapp_people(items);
+        end if;
         messages := array(
             select i
             from unnest(items) i
@@ -74,7 +87,9 @@ begin
             + private.apply_whatsapp_messages(messages, may_continue, settles => not has_news);
     end if;
     if has_news then
-        applied := applied + private.apply_whatsapp_threads(items);
+        if has_threads then
+            applied := applied + private.apply_whatsapp_threads(items);
+        end if;
         -- this locks messages, so it comes once, after all locks of conversations
         settled := private.settle_whatsapp_items(items);
         if current_setting('rapport.broadcast_later', true) = 'on' then
