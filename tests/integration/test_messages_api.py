@@ -116,7 +116,7 @@ def test_both_sides_of_a_booking_write_and_read_one_chat(desk: Desk, booking: UU
         assert [(m["senderType"], m["message"]) for m in page["messages"]] == [
             ("operator", "Yes"),
             ("client", "Is it on?"),
-            ("system", "Carpet cleaning is scheduled for 2026-12-01 09:00 UTC."),
+            ("system", "Carpet cleaning is scheduled for Tuesday, 1 December 2026 at 09:00."),
         ]
 
 

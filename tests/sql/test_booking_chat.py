@@ -56,7 +56,7 @@ def test_a_job_has_its_chat_from_the_start(world: World, booking: UUID) -> None:
     assert (thread["channel"], thread["booking_id"]) == ("booking", booking)
     assert thread["thread_key"] == str(booking)
     (told,) = ask(world, "cilka", "select * from public.messages where booking_id = %s", booking)
-    assert told["message"] == "Carpet cleaning is scheduled for 2026-12-01 09:00 UTC."
+    assert told["message"] == "Carpet cleaning is scheduled for Tuesday, 1 December 2026 at 09:00."
     assert (told["sender_type"], told["type"], told["status"]) == ("system", "system", "sent")
     assert told["content"]["event"] == "job.scheduled"
     assert told["content"]["job_id"] == str(booking)
@@ -185,9 +185,9 @@ def test_what_becomes_of_a_job_is_told_in_its_chat(world: World, booking: UUID) 
     change(world, "andrej", "jobs", booking, status="completed")
 
     assert chat(world, booking) == [
-        ("system", "Carpet cleaning is scheduled for 2026-12-01 09:00 UTC."),
-        ("system", "Carpet cleaning is rescheduled to 2026-12-02 10:30 UTC."),
-        ("system", "Carpet cleaning is rescheduled to 2026-12-03 10:30 UTC."),
+        ("system", "Carpet cleaning is scheduled for Tuesday, 1 December 2026 at 09:00."),
+        ("system", "Carpet cleaning is rescheduled to Wednesday, 2 December 2026 at 10:30."),
+        ("system", "Carpet cleaning is rescheduled to Thursday, 3 December 2026 at 10:30."),
         ("system", "Carpet cleaning is in progress."),
         ("system", "Carpet cleaning is completed."),
     ]

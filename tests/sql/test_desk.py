@@ -360,7 +360,8 @@ def test_snooze_ends_by_time_by_hand_and_by_the_customer(world: World, thread: U
     lines = events(world, thread)
     assert [name for name, _ in lines] == ["andrej", None, "andrej", "adam", "andrej", None]
     assert lines[0][1] == (
-        f"andrej has snoozed the conversation until {tomorrow.strftime('%Y-%m-%d %H:%M')} UTC."
+        "andrej has snoozed the conversation until"
+        f" {tomorrow:%A}, {tomorrow.day} {tomorrow:%B %Y at %H:%M}."
     )
     assert [lines[place][1] for place in (1, 3, 5)] == [
         "The snooze is over: the customer has written.",
@@ -633,7 +634,7 @@ def test_saved_reply_is_found_and_filled(world: World, thread: UUID) -> None:
     make_job(world, starts_at="2999-01-01T09:00:00Z", service_type="Other")
     chat = world.value("select id from public.conversations where booking_id = %s", [job["id"]])
     assert ask(world, "andrej", fill, visit["id"], chat) == [
-        {"text": "Carpet cleaning: 2026-01-01 09:00 UTC"}
+        {"text": "Carpet cleaning: Thursday, 1 January 2026 at 09:00"}
     ]
     for user, code in (("vera", "42501"), ("cilka", "PT404"), ("ana", "PT404")):
         assert refusal(world, user, fill, hours["id"], thread).code == code

@@ -59,7 +59,7 @@ def test_text_is_filled_with_what_holds_for_the_customer(world: World) -> None:
     assert fill(world, ALL).split("|") == [
         names[0]["name"],
         "Carpet cleaning",
-        "2999-12-01 09:00 UTC",
+        "Sunday, 1 December 2999 at 09:00",
         "2026-002",
         "1,234,567.89 EUR",
         "2999-11-09",
@@ -69,7 +69,7 @@ def test_text_is_filled_with_what_holds_for_the_customer(world: World) -> None:
     ]
     world.owner.execute("update public.accounts set language = 'sl' where id = %s", [ALPINE])
     assert fill(world, ALL).split("|")[2:6] == [
-        "1. 12. 2999 ob 09:00 UTC",
+        "1. decembra 2999 ob 09:00",
         "2026-002",
         "1.234.567,89 EUR",
         "9. 11. 2999",

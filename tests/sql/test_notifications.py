@@ -110,7 +110,7 @@ def test_the_customer_is_told_in_the_portal(desk: World) -> None:
             "cilka",
             "appointment",
             "Alpine",
-            "Carpet cleaning is scheduled for 2126-12-01 09:00 UTC.",
+            "Carpet cleaning is scheduled for Sunday, 1 December 2126 at 09:00.",
         )
     ]
     # two changes of one appointment within seconds are one notification: the latest

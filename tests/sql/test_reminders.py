@@ -73,7 +73,7 @@ def test_appointment_is_reminded_once_where_it_is_talked_about(world: World) -> 
     assert send(world, NEXT - timedelta(hours=1)) == (0, 0)
     [sent] = reminders(world)
     assert (sent["message"], sent["booking_id"]) == (
-        "cilka: Carpet cleaning, 2027-06-01 09:00 UTC",
+        "cilka: Carpet cleaning, Tuesday, 1 June 2027 at 09:00",
         job["id"],
     )
     assert sent["content"]["event"] == "reminder.before_appointment"

@@ -170,7 +170,7 @@ def test_closed_window_is_told_on_writing_unless_a_template_is_named(world: Worl
     never = refusal(world, "andrej", INSERT, other, "hi", soon(hours=1), None)
     wrong = refusal(world, "andrej", INSERT, thread, "hi", open_until, '{"name": "UPPER"}')
     assert (refused.code, refused.detail) == ("PT422", "field: template")
-    until = open_until.strftime("%Y-%m-%d %H:%M UTC")
+    until = f"{open_until:%A}, {open_until.day} {open_until:%B %Y at %H:%M}"
     assert refused.message is not None
     assert refused.message.startswith(f"WhatsApp takes free text until {until} only")
     assert never.message is not None
