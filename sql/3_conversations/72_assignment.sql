@@ -128,6 +128,13 @@ create index untaken_conversations_account_id_idx
     on private.untaken_conversations (account_id, conversation_id);
 
 
+create policy "nobody reads untaken conversations directly"
+    on private.untaken_conversations
+    for all
+    to authenticated
+    using (false);
+
+
 create function private.tg_conversations__start_untaken()
     returns trigger
     language plpgsql
@@ -404,6 +411,8 @@ comment on function private.tg_desk_states__note_assignee() is
     'Notes who has taken, handed over or released a conversation.';
 comment on table private.untaken_conversations is
     'The open conversations that nobody has.';
+comment on policy "nobody reads untaken conversations directly" on private.untaken_conversations is
+    'inbox_page and inbox_counts read them, past the policy.';
 comment on function private.tg_conversations__start_untaken() is
     'Notes a new conversation that is open.';
 comment on function private.tg__keep_untaken() is

@@ -356,8 +356,19 @@ create policy "members can read the state of a conversation at the desk"
     using (account_id = any (array(select private.my_account_ids())));
 
 
+create policy "nobody reads untaken conversations directly"
+    on private.untaken_conversations
+    for all
+    to authenticated
+    using (false);
+
+
 comment on policy "members can read the state of a conversation at the desk" on public.desk_states is
     'Members see it for all conversations of their account. Customers see none.';
+
+
+comment on policy "nobody reads untaken conversations directly" on private.untaken_conversations is
+    'inbox_page and inbox_counts read them, past the policy.';
 
 
 create policy "members can read labels"

@@ -23,6 +23,9 @@ from rapport.errors import RapportError, StoreError, asked_to_wait
 
 logger = logging.getLogger(__name__)
 
+# seconds
+_AGAIN = 1.0
+
 
 class AskedSource(Generic[ShownT]):
     """The rows that are asked for, as far as they are known."""
@@ -133,6 +136,7 @@ class AskedSubscription(Subscription[ShownT]):
         self._timing = timing
         self._pause = pause
         self._bell = asyncio.Event()
+        self._heard: list[Event] = []
         self._waiting: list[asyncio.Future[None]] = []
         self._asker = asyncio.create_task(self._run())
 
@@ -150,10 +154,23 @@ class AskedSubscription(Subscription[ShownT]):
             await asyncio.wait([self._asker])
 
     def hear(self, events: Iterable[Event]) -> bool:
-        """Takes events that were broadcast together."""
+        """Takes events that were broadcast together.
+
+        A broadcast may come a moment before others can see the transaction that it tells of, so
+        the rows that are asked for at once are asked for again.
+        """
+        events = list(events)
+        if not self._heard:
+            asyncio.get_running_loop().call_later(_AGAIN, self._note_again)
+        self._heard += events
         doubt = super().hear(events)
         self._bell.set()
         return doubt
+
+    def _note_again(self) -> None:
+        heard, self._heard = self._heard, []
+        self._asked.note(heard)
+        self._bell.set()
 
     def settle(self, events: Iterable[Event], mark: int) -> bool:
         """Takes all events of one catch-up."""

@@ -104,7 +104,9 @@ def test_headers_are_those_of_the_official_library(
     key: str, value: str, name: str, token: str | None, body: bytes
 ) -> None:
     for service, official in (("s3", S3SigV4Auth), ("ssm", SigV4Auth)):
-        url = f"https://host.example:8443/{quote(key, safe='/~')}?{query_string({name: value})}"
+        # only paths in S3 may have empty parts or dots: the library takes these away elsewhere
+        path = key if service == "s3" else key.replace("/", "").replace(".", "")
+        url = f"https://host.example:8443/{quote(path, safe='/~')}?{query_string({name: value})}"
         signer = Signer(Credentials("id", "secret", token), service, "eu-central-1")
         ours = signer.headers("POST", url, {"x-amz-target": "T.x"}, body)
         request = AWSRequest("POST", url, {}, body)

@@ -15,6 +15,9 @@ import { about, backoff, wait } from "../timing.js";
 /** @import { Server } from "../server.js" */
 /** @import { RowCallbacks } from "../subscription.js" */
 
+// ms
+const AGAIN = 1000;
+
 /**
  * What is asked for, and what of it is known.
  *
@@ -29,6 +32,9 @@ export class AskedSource {
 
   /** What differs, and was not told yet. @type {Change<R>[]} */
   changes = [];
+
+  /** @type {Event[]} */
+  #heard = [];
 
   /**
    * @param {string} name what its changes are told by
@@ -57,19 +63,23 @@ export class AskedSource {
     return events.every((event) => event.record || event.old_record);
   }
 
+  /** @param {Event[]} events */
+  hear(events) {
+    // A broadcast may come a moment before others can see the transaction that it tells of, so what
+    // is asked for at once is asked for again.
+    if (!this.#heard.length) setTimeout(() => this.settle(this.#heard.splice(0)), AGAIN);
+    this.#heard.push(...events);
+    return this.settle(events);
+  }
+
   /**
    * @param {Event[]} events
    * @returns {Change<R>[]}
    */
-  hear(events) {
+  settle(events) {
     this.note(events);
     this.bell.ring();
     return [];
-  }
-
-  /** @param {Event[]} events */
-  settle(events) {
-    return this.hear(events);
   }
 
   /** @param {Server} server */

@@ -146,7 +146,7 @@ export class InboxSource extends AskedSource {
       if (COUNTED.includes(table)) this.#isMiscounted = true;
       if (table === "messages") this.#change(row?.conversation_id, isNew);
       else if (table === "conversation_labels") this.#change(row?.conversation_id, isNew && row.label_id === labelId);
-      else if (table === "scheduled_messages") this.#change(row?.conversation_id, false);
+      else if (table === "scheduled_messages") this.#change(row?.conversation_id);
       else if (table === "desk_states") this.#change(id, !!(assigneeId || isFree) || isSnoozed != null);
       else if (table !== "labels") this.#change(id, table === "conversations");
       // conversations of a contact that is out of sight are not known
@@ -156,9 +156,9 @@ export class InboxSource extends AskedSource {
 
   /**
    * @param {string | null | undefined} id none where something is gone without a word of where it was
-   * @param {boolean} isBrought
+   * @param {boolean} [isBrought]
    */
-  #change(id, isBrought) {
+  #change(id, isBrought = false) {
     if (!id || this.#changed.size > MANY) this.#isStale = true;
     else this.#changed.set(id, isBrought || !!this.#changed.get(id));
   }
