@@ -91,12 +91,15 @@ STATE = """
             ) r
         ),
         'effects', (
-            select jsonb_agg(to_jsonb(e) - 'whatsapp_channel_id' order by e.provider_id, e.kind)
+            select jsonb_agg(
+                to_jsonb(e) - 'whatsapp_channel_id'
+                order by e.provider_id, e.kind, e.whatsapp_channel_id)
             from private.message_effects e
         ),
         'statuses', (
             select jsonb_agg(
-                to_jsonb(s) - 'whatsapp_channel_id' order by s.provider_id, s.status, s.at)
+                to_jsonb(s) - 'whatsapp_channel_id'
+                order by s.provider_id, s.status, s.at, s.whatsapp_channel_id)
             from private.message_statuses s
         ),
         'waiting', (select count(*) from private.parked_replies p
