@@ -499,14 +499,29 @@ def test_files_for_any_host(
     ):
         with pytest.raises(ConfigError, match=sentence):
             build(folder, stack.url, key, None, None)
-    with pytest.raises(ConfigError, match="--url"):
-        build(folder, "http://project.example", stack.publishable_key, None, None)
+    for url in (
+        "http://project.example",
+        "https://",
+        "https://[",
+        "https://project.example:x",
+        "https://postgres:secret@project.example",
+        "https://project.example;script-src",
+        "https://project.example/?apikey=secret",
+    ):
+        with pytest.raises(ConfigError, match="--url") as refused:
+            build(folder, url, stack.publishable_key, None, None)
+        assert "secret" not in str(refused.value)
     other = tmp_path / "other"
     other.mkdir()
     (other / "letter.txt").write_text("keep me")
     with pytest.raises(StackError, match="has other files"):
         build(other, stack.url, stack.publishable_key, None, None)
     assert (other / "letter.txt").read_text() == "keep me"
+    # nor a folder of ours in which somebody keeps more
+    (folder / "CNAME").write_text("desk.example")
+    with pytest.raises(StackError, match="has other files"):
+        build(folder, stack.url, stack.publishable_key, None, None)
+    assert (folder / "CNAME").read_text() == "desk.example"
 
 
 def test_a_login_of_another_page_is_led_there(new_page: Open) -> None:
