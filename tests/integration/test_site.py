@@ -524,6 +524,28 @@ def test_files_for_any_host(
     assert (folder / "CNAME").read_text() == "desk.example"
 
 
+SUBSCRIBED = """
+  const made = {
+    endpoint: "https://push.example/1",
+    unsubscribe: async () => sessionStorage.setItem("ended", "yes"),
+  };
+  const registration = { pushManager: { getSubscription: async () => made } };
+  navigator.serviceWorker.getRegistration = async () => registration;
+"""
+
+
+def test_who_signs_out_is_told_nothing_more_here_whether_the_server_answers_or_not(
+    new_page: Open,
+) -> None:
+    for path, name in (("dashboard/", "Andrej"), ("portal/", "Cilka")):
+        page = new_page(path, name)
+        page.evaluate(SUBSCRIBED)
+        page.route("**/rpc/delete_push_subscription", lambda route: route.abort())
+        page.get_by_role("button", name="Sign out").first.click()
+        expect(page.get_by_label("Password")).to_be_visible()
+        assert page.evaluate("sessionStorage.getItem('ended')") == "yes"
+
+
 def test_a_login_of_another_page_is_led_there(new_page: Open) -> None:
     for path, email, there in (
         ("dashboard/", "cilka@customers.example", "Go to the portal"),
