@@ -211,6 +211,17 @@ def _printable(secret: SecretStr) -> SecretStr:
 Secret = Annotated[SecretStr, BeforeValidator(_stripped), AfterValidator(_printable)]
 
 
+def _parts(value: object) -> object:
+    """Removes white space around the parts of a list, and empty parts."""
+    if not isinstance(value, str):
+        return value
+    return ",".join(part for part in map(str.strip, value.split(",")) if part)
+
+
+# several, with commas between them
+Secrets = Annotated[SecretStr, BeforeValidator(_parts), AfterValidator(_printable)]
+
+
 def _words(value: object) -> object:
     """A list in a variable, separated by commas."""
     return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
@@ -312,7 +323,7 @@ class WhatsAppSettings(_Settings):
     """
 
     # one, or while it is changed two, with a comma between them: both are good
-    whatsapp_app_secret: Secret | None = None
+    whatsapp_app_secret: Secrets | None = None
     whatsapp_verify_token: Secret | None = None
 
     @property

@@ -139,7 +139,9 @@ class _Body(io.RawIOBase):
     """The body of an answer as a file; what the storage does meanwhile are its errors."""
 
     def __init__(self, answer: httpx.Response) -> None:
-        self._chunks = answer.iter_bytes()
+        # as they are stored: who uploads a file may name a compression, and a few bytes of it can
+        # unpack to very many
+        self._chunks = answer.iter_raw()
         self._rest = b""
 
     def readable(self) -> bool:

@@ -94,11 +94,8 @@ declare
     page jsonb;
     next_cursor jsonb;
 begin
-    if upcoming_reminders.account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    elsif until is null or until > now() + interval '1 year' then
+    perform private.require_member(upcoming_reminders.account_id);
+    if until is null or until > now() + interval '1 year' then
         raise sqlstate 'PT422' using
             message = 'Reminders are computed for the coming year at most.',
             detail = 'field: until',
@@ -201,11 +198,8 @@ declare
     send_at timestamptz[];
     found bigint;
 begin
-    if rule.account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    elsif since is null or until is null or since not between now() - interval '1 year' and until then
+    perform private.require_member(rule.account_id);
+    if since is null or until is null or since not between now() - interval '1 year' and until then
         raise sqlstate 'PT422' using
             message = 'A rule is tried over a span of the last year.',
             detail = 'field: since',

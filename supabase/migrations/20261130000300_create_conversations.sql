@@ -2002,6 +2002,10 @@ create function private.tg_scheduled_messages__check()
     set search_path = ''
 as $$
 declare
+    -- beside the conversation; a customer in place of one may be merged into another meanwhile
+    named constant uuid := case
+        when tg_op = 'INSERT' and new.conversation_id is not null then new.customer_id
+    end;
     thread public.conversations;
     post public.messages;
     closes_at timestamptz;
@@ -2067,6 +2071,11 @@ begin
             message = 'The contact of this conversation was deleted.',
             detail = 'field: conversation_id',
             hint = 'When the person writes again, a new conversation opens.';
+    elsif named <> thread.customer_id or named is not null and thread.customer_id is null then
+        raise sqlstate 'PT422' using
+            message = 'The conversation is not this customer''s.',
+            detail = 'field: customer_id',
+            hint = 'Leave it out, or give it in place of the conversation_id.';
     elsif new.send_at is null then
         raise sqlstate 'PT422' using
             message = 'send_at is needed.',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import secrets
@@ -452,6 +453,18 @@ async def test_an_agent_s_file_goes_into_the_bucket_and_to_whatsapp(media: Media
         "id": "up1",
         "filename": "Načrt.pdf",
     }
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_file_that_claims_to_be_compressed_is_read_as_it_is_stored() -> None:
+    storage = Storage(MediaSettings.load())
+    packed = gzip.compress(bytes(10_000_000))
+    link = storage.upload_link("claims", content_type="image/jpeg", size=len(packed))
+    headers = {"content-type": "image/jpeg", "content-encoding": "gzip"}
+    assert visit(link, "PUT", packed, headers).status_code == 200
+    with storage.open("claims") as stored:
+        assert stored.size == len(packed)
+        assert stored.body.read() == packed
 
 
 async def test_a_file_that_was_only_announced_is_not_sent(media: Media) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from tests.sql.outbound import conversation, post
 from tests.stacks import Start
 from tests.world import ALPINE, ALPINE_NUMBER, World, seed_uuid
 
-from rapport.commands.package.bundle import NEVER_DEPLOYED, Bundle, build
+from rapport.commands.package.bundle import NEVER_DEPLOYED, Bundle, _ignored, build
 from rapport.commands.package.command import read
 from rapport.commands.package.document import Document
 from rapport.commands.package.template import template_of
@@ -82,6 +83,15 @@ def test_the_zip_has_what_the_functions_need_compiled_and_nothing_else(
         assert header[:8] == magic + b"\x01\0\0\0", source
         assert header[8:] == importlib.util.source_hash(source.read_bytes()), source
     assert len(sources) > 100
+
+
+def test_of_our_folders_the_modules_alone_are_packed(tmp_path: Path) -> None:
+    for folder in ("inner", ".venv", "__pycache__"):
+        (tmp_path / folder).mkdir()
+    for name in (".env", "key.pem", "notes.txt", "one.py", "one.py~", ".one.py", "py.typed"):
+        (tmp_path / name).touch()
+    copied = shutil.copytree(tmp_path, tmp_path.with_name("copy"), ignore=_ignored)
+    assert {one.name for one in copied.rglob("*")} == {"inner", "one.py"}
 
 
 def test_the_same_sources_give_the_same_bytes(bundle: Bundle, tmp_path: Path) -> None:

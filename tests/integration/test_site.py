@@ -499,14 +499,51 @@ def test_files_for_any_host(
     ):
         with pytest.raises(ConfigError, match=sentence):
             build(folder, stack.url, key, None, None)
-    with pytest.raises(ConfigError, match="--url"):
-        build(folder, "http://project.example", stack.publishable_key, None, None)
+    for url in (
+        "http://project.example",
+        "https://",
+        "https://[",
+        "https://project.example:x",
+        "https://postgres:secret@project.example",
+        "https://project.example;script-src",
+        "https://project.example/?apikey=secret",
+    ):
+        with pytest.raises(ConfigError, match="--url") as refused:
+            build(folder, url, stack.publishable_key, None, None)
+        assert "secret" not in str(refused.value)
     other = tmp_path / "other"
     other.mkdir()
     (other / "letter.txt").write_text("keep me")
     with pytest.raises(StackError, match="has other files"):
         build(other, stack.url, stack.publishable_key, None, None)
     assert (other / "letter.txt").read_text() == "keep me"
+    # nor a folder of ours in which somebody keeps more
+    (folder / "CNAME").write_text("desk.example")
+    with pytest.raises(StackError, match="has other files"):
+        build(folder, stack.url, stack.publishable_key, None, None)
+    assert (folder / "CNAME").read_text() == "desk.example"
+
+
+SUBSCRIBED = """
+  const made = {
+    endpoint: "https://push.example/1",
+    unsubscribe: async () => sessionStorage.setItem("ended", "yes"),
+  };
+  const registration = { pushManager: { getSubscription: async () => made } };
+  navigator.serviceWorker.getRegistration = async () => registration;
+"""
+
+
+def test_who_signs_out_is_told_nothing_more_here_whether_the_server_answers_or_not(
+    new_page: Open,
+) -> None:
+    for path, name in (("dashboard/", "Andrej"), ("portal/", "Cilka")):
+        page = new_page(path, name)
+        page.evaluate(SUBSCRIBED)
+        page.route("**/rpc/delete_push_subscription", lambda route: route.abort())
+        page.get_by_role("button", name="Sign out").first.click()
+        expect(page.get_by_label("Password")).to_be_visible()
+        assert page.evaluate("sessionStorage.getItem('ended')") == "yes"
 
 
 def test_a_login_of_another_page_is_led_there(new_page: Open) -> None:

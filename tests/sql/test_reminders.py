@@ -547,7 +547,9 @@ def test_page_shows_what_the_worker_will_send(world: World) -> None:
         (1, 0),
     ]
     assert [row["job_id"] for row in upcoming(world)["reminders"]] == [pages[-1]["job_id"]]
-    assert refusal(world, "ana", "select public.upcoming_reminders(%s)", ALPINE).code == "PT404"
+    for account in (ALPINE, None):
+        said = refusal(world, "ana", "select public.upcoming_reminders(%s)", account)
+        assert (said.code, said.detail) == ("PT404", "field: account_id")
 
 
 TRY = "select public.try_reminder_rule(%s, {}) as tried"
@@ -573,6 +575,9 @@ def test_dry_run_says_what_last_month_would_have_brought(world: World) -> None:
     world.owner.execute("update public.invoices set sent_at = now() - interval '60 days'")
     change(world, "andrej", "invoices", paid["id"], status="paid")
 
+    own = TRY.format("kind => 'after_job', minutes => 5, text => 'Thanks'")
+    for account in (BAY, None):
+        assert refusal(world, "vera", own, account).code == "PT404"
     tried = try_rule(world, kind="before_appointment", minutes=60, text="{{contact.name}}")
     assert (tried["found"], tried["sent"], tried["dropped"]) == (2, 1, {"unreachable": 1})
     assert {row["message"] for row in tried["reminders"]} == {"cilka", None}

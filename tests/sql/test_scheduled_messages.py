@@ -403,6 +403,19 @@ def test_no_conversation_is_opened_without_proof(world: World) -> None:
     assert world.rows("select from public.conversations where channel = 'whatsapp'") == []
 
 
+def test_a_conversation_of_another_customer_is_refused(world: World) -> None:
+    thread = conversation(world)
+    other = add_contact(world, "other")
+    both = INSERT.replace("(conversation_id", "(customer_id, conversation_id").replace(
+        "(%s", "(%s, %s"
+    )
+    for customer in (other, UUID(int=1)):
+        refused = refusal(world, "andrej", both, customer, thread, "hi", soon(hours=1), None)
+        assert (refused.code, refused.detail) == ("PT422", "field: customer_id")
+    [row] = ask(world, "andrej", both, CILKA, thread, "hi", soon(hours=1), None)
+    assert row["customer_id"] == CILKA
+
+
 def test_inbox_counts_what_waits(world: World) -> None:
     thread = conversation(world)
     count = "select send_later_count from public.inbox where id = %s"

@@ -19,6 +19,7 @@ from rapport.settings import (
     UserStoreSettings,
     WhatsAppSettings,
 )
+from rapport.whatsapp.webhook import is_signed, sign
 
 
 def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +69,10 @@ def test_a_key_that_nobody_has_is_named_and_not_shown(
 
 
 def test_a_secret_of_white_space_is_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WHATSAPP_APP_SECRET", " \n")
-    with pytest.raises(ConfigError, match="WHATSAPP_APP_SECRET"):
-        WhatsAppSettings.load()
+    for value in (" \n", " , "):
+        monkeypatch.setenv("WHATSAPP_APP_SECRET", value)
+        with pytest.raises(ConfigError, match="WHATSAPP_APP_SECRET"):
+            WhatsAppSettings.load()
 
 
 @pytest.mark.parametrize(
@@ -233,6 +235,22 @@ def test_what_can_not_be_read_anew_stays(aws: Aws, clock: Clock) -> None:
     tries = len(aws.requests)
     assert store.reread() is None
     assert len(aws.requests) == tries
+
+
+@pytest.mark.parametrize(
+    ("value", "secrets"),
+    [
+        ("old, new\n", ("old", "new")),
+        (" old ,new,", ("old", "new")),
+        (",,new", ("new",)),
+    ],
+)
+def test_what_stands_around_app_secrets_is_none_of_them(
+    monkeypatch: pytest.MonkeyPatch, value: str, secrets: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("WHATSAPP_APP_SECRET", value)
+    assert WhatsAppSettings.load().app_secrets == secrets
+    assert not is_signed(b"{}", sign(b"{}", ""), *secrets)
 
 
 def test_what_the_environment_holds_itself_is_not_read_anew(

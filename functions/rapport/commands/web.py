@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ from rapport.local import site
 from rapport.local.stack import state
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+# with its port; a policy would take a semicolon for the end of a part
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+")
 
 
 class _Project(NamedTuple):
@@ -108,8 +111,18 @@ def _project(
 
 def _origin(name: str, url: str) -> str:
     """The origin of a URL, as a policy names it."""
-    parts = urlsplit(url)
+    no_url = ConfigError(f"--{name}: {url!r} is no URL that begins with https://.")
+    try:
+        parts = urlsplit(url)
+        is_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise no_url from None
     is_local = parts.hostname in LOCAL_HOSTS
-    if not parts.hostname or parts.scheme not in ("https", "http" if is_local else "https"):
-        raise ConfigError(f"--{name}: {url!r} is no URL that begins with https://.")
+    if not is_host or parts.scheme not in ("https", "http" if is_local else "https"):
+        raise no_url
+    # what a page carries everybody reads
+    if not _HOST.fullmatch(parts.netloc) or parts.query or parts.fragment:
+        raise ConfigError(
+            f"--{name}: A URL of pages has a host and a path, no user, password, query or fragment."
+        )
     return f"{parts.scheme}://{parts.netloc}"

@@ -234,7 +234,9 @@ def _sources(directive: str, *sources: str) -> str:
 
 def _is_ours(folder: Path) -> bool:
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else {"a file"}
-    return not names or {"index.html", ASSETS, CONFIG} <= names
+    # "its" alone: a project may have these three as well, beside what it would lose
+    its = {"index.html", "index.html.gz", ASSETS, CONFIG, *HOSTED} - {START}
+    return not names or {"index.html", ASSETS, CONFIG} <= names <= its
 
 
 def newest_source() -> int:

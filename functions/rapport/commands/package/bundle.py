@@ -96,7 +96,14 @@ def build(
 
 
 def _ignored(folder: str, names: list[str]) -> list[str]:
-    left_out = [name for name in names if name == "__pycache__" or name.endswith(_UNUSED_ENDINGS)]
+    # modules alone: somebody may keep a key or an environment beside them
+    left_out = [
+        name
+        for name in names
+        if name == "__pycache__"
+        or name.startswith(".")
+        or not (name.endswith(".py") or Path(folder, name).is_dir())
+    ]
     return [*left_out, *NEVER_DEPLOYED] if Path(folder) == PACKAGE else left_out
 
 

@@ -90,7 +90,7 @@ export class PushSwitch extends PageElement {
       else await this.#subscribe();
       this.state = before === "on" ? "off" : "on";
     } catch (error) {
-      this.state = Notification.permission === "denied" ? "denied" : before;
+      this.state = Notification.permission === "denied" ? "denied" : (await subscription()) ? "on" : "off";
       if (this.state !== "denied") this.refusal = text("push.failed", { reason: reasonOf(error) });
     }
   }
@@ -136,8 +136,9 @@ export async function endPushes(supabase) {
   const made = await subscription();
   if (!made) return;
   const { error } = await supabase.rpc("delete_push_subscription", { endpoint: made.endpoint });
-  if (error) throw new Error(error.message);
+  // also where our server can't be told: then the push service tells it that the device is gone
   await made.unsubscribe();
+  if (error) throw new Error(error.message);
 }
 
 /**

@@ -5,8 +5,9 @@ import { html } from "lit";
 /** @import { Message } from "../live/index.js" */
 
 const LINK = /https?:\/\/[^\s<>"'`\u{e000}]+/giu;
-// what ends a sentence behind a link is not of it
-const BEHIND = /[.,;:!?)\]}*_~]+$/u;
+// what ends a sentence behind a link is not of it; looked for once for each row of such signs, not from
+// each of them
+const BEHIND = /(?<![.,;:!?)\]}*_~])[.,;:!?)\]}*_~]+$/u;
 const MARKED = /(^|[^\p{L}\p{N}*_~`])(?:```(\S(?:[\s\S]*?\S)??)```|([*_~])(?=\S)([^\n]*?\S)\3)(?![\p{L}\p{N}])/u;
 // characters: WhatsApp takes no longer text, and in a longer one marks would be looked for too long
 const LONGEST = 4096;
