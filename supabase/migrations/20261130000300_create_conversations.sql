@@ -2136,6 +2136,7 @@ begin
         );
     end if;
     perform private.check_post(post => post, channel => thread.channel, at => null);
+    perform private.check_upload(post);
     new.message := post.message;
 
     if new.template is not null then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
@@ -414,6 +415,23 @@ def test_a_conversation_of_another_customer_is_refused(world: World) -> None:
         assert (refused.code, refused.detail) == ("PT422", "field: customer_id")
     [row] = ask(world, "andrej", both, CILKA, thread, "hi", soon(hours=1), None)
     assert row["customer_id"] == CILKA
+
+
+def test_a_file_that_was_not_announced_is_refused_at_once(world: World) -> None:
+    thread = conversation(world)
+    begin = "select public.begin_upload(%s, 'image', 'image/png', 9) ->> 'upload_id' as id"
+    [own] = ask(world, "andrej", begin, thread)
+    insert_file = INSERT.replace("(conversation_id, message", "(conversation_id, type, content")
+    insert_file = insert_file.replace("(%s, ", "(%s, %s, ")
+    for type_, upload in (("image", str(UUID(int=1))), ("image", "x"), ("document", own["id"])):
+        content = json.dumps({"upload_id": upload})
+        refused = refusal(
+            world, "andrej", insert_file, thread, type_, content, soon(hours=1), TEMPLATE
+        )
+        assert (refused.code, refused.detail) == ("PT422", "field: content.upload_id")
+    content = json.dumps({"upload_id": own["id"]})
+    ask(world, "andrej", insert_file, thread, "image", content, soon(hours=1), None)
+    assert send(world, soon(hours=1, minutes=1))["sent"] == 1
 
 
 def test_inbox_counts_what_waits(world: World) -> None:

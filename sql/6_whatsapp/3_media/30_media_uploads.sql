@@ -169,6 +169,32 @@ $$;
 grant execute on function public.begin_upload(uuid, text, text, bigint, text) to authenticated;
 
 
+create function private.check_upload(post public.messages)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    if post.content ? 'upload_id' and not exists (
+        select
+        from private.media_uploads u
+        where u.id = case
+            when pg_input_is_valid(post.content ->> 'upload_id', 'uuid')
+                then (post.content ->> 'upload_id')::uuid
+        end
+          and u.account_id = post.account_id
+          and u.type = post.type
+    ) then
+        raise sqlstate 'PT422' using
+            message = 'There is no such upload for a message of this type.',
+            detail = 'field: content.upload_id',
+            hint = 'Give the upload_id that POST /api/media returned.';
+    end if;
+end
+$$;
+
+
 create function private.attach_uploads(message_ids uuid[])
     returns void
     language plpgsql
@@ -248,6 +274,8 @@ comment on function private.open_upload(uuid, text, text, bigint, text) is
 comment on function public.begin_upload(uuid, text, text, bigint, text) is
     'Announces a file to send in a conversation. size is in bytes. POST /api/media calls it and adds the address for the bytes.'
     ' Type: {upload_id: uuid, object_key: text, mime_type: text, size: bigint}';
+comment on function private.check_upload(public.messages) is
+    'Refuses a message that is sent later and names an upload that is not there.';
 comment on function private.attach_uploads(uuid[]) is
     'Gives messages the files that were uploaded for them.';
 comment on function backend.media_to_send(uuid) is
