@@ -434,6 +434,7 @@ declare
     held private.reminder_occasion[];
     planned private.planned_reminder[];
     sent private.planned_reminder[];
+    dropped integer;
 begin
     due := array(
         select d.due
@@ -471,13 +472,15 @@ begin
         on conflict do nothing
         returning subject_id, occasion
     )
-    select array_agg(p order by (p.due).due_at, (p.due).subject_id)
-    into sent
+    -- what another worker has settled meanwhile is neither sent nor dropped here
+    select
+        array_agg(p order by (p.due).due_at, (p.due).subject_id) filter (where p.reason is null),
+        count(*) filter (where p.reason is not null)
+    into sent, dropped
     from unnest(planned) p
     join settled s
         on s.subject_id = (p.due).subject_id
-       and s.occasion = (p.due).occasion
-    where p.reason is null;
+       and s.occasion = (p.due).occasion;
 
     if exists (select from unnest(sent) p where p.way = 'whatsapp') then
         perform private.post_templates(
@@ -495,7 +498,7 @@ begin
     return jsonb_build_object(
         'found', cardinality(due),
         'sent', coalesce(cardinality(sent), 0),
-        'dropped', cardinality(planned) - coalesce(cardinality(sent), 0),
+        'dropped', dropped,
         'last', jsonb_build_object(
             'due_at', due[cardinality(due)].due_at, 'subject_id', due[cardinality(due)].subject_id)
     );

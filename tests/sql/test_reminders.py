@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.sql.asking import Row, ask, refusal
+from tests.sql.asking import Row, ask, refusal, start_blocked
 from tests.sql.outbound import backend, conversation
 from tests.sql.portal import CILKA, add_contact, add_points, change, insert, make_job, send_invoice
 from tests.world import ALPINE, BAY, World
@@ -457,6 +457,20 @@ def test_what_somebody_holds_is_left_for_later(world: World) -> None:
         worker.execute("select backend.send_reminders(10, %s)", [NEXT - timedelta(hours=2)])
         worker.execute("rollback")
     assert (texts(world), send(world, NEXT - timedelta(hours=2))) == ([], (1, 0))
+
+
+def test_two_workers_at_once_send_once_and_count_once(world: World) -> None:
+    add_rule(world)
+    make_job(world, starts_at=NEXT)
+    query = "select backend.send_reminders(10, %s) as counts"
+    with world.connect() as worker:
+        worker.execute("begin")
+        worker.execute(query, [NEXT - timedelta(hours=2)])
+        other = start_blocked(world, None, query, NEXT - timedelta(hours=2))
+        worker.execute("commit")
+    [row] = other.result()
+    assert (row["counts"]["sent"], row["counts"]["dropped"]) == (0, 0)
+    assert len(texts(world)) == 1
 
 
 def customers(world: World, count: int) -> list[UUID]:
