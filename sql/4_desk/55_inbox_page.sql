@@ -314,19 +314,35 @@ begin
                 limit 100
             ) s
         ),
-        'free', cardinality(private.inbox_ids(
-            account_id => inbox_counts.account_id,
-            assignee_id => null,
-            is_free => true,
-            label_id => null,
-            is_snoozed => false,
-            status => 'open',
-            before => null,
-            before_id => null,
-            page_size => 100,
-            query => null,
-            ids => null
-        ))
+        -- as inbox_page finds them, without their order
+        'free', (
+            select count(*)
+            from (
+                select
+                from private.untaken_conversations u
+                where u.account_id = inbox_counts.account_id
+                  and case when exists (
+                      select
+                      from public.desk_states s
+                      where s.id = u.conversation_id
+                        and s.snoozed_until > now()
+                  ) then false else true end
+                  and case when exists (
+                      select
+                      from public.conversations k
+                      where k.id = u.conversation_id
+                        and (
+                            k.customer_id is null
+                            or exists (
+                                select
+                                from public.customers c
+                                where c.id = k.customer_id
+                            )
+                        )
+                  ) then true else false end
+                limit 100
+            ) u
+        )
     );
 end
 $$;
