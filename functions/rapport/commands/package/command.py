@@ -32,15 +32,16 @@ def package(
     if lambda_architecture not in PLATFORMS:
         raise ConfigError(f"--architecture is arm64 or x86-64, not {architecture}.")
     document = read(stage, lambda_architecture, runtime)
-    template = folder / "template.json"
-    write(template, template_of(document))
-    write(folder / Path(ROLES_FILE).name, roles())
     bundle = build(
         folder / "functions.zip",
         architecture=lambda_architecture,
         runtime=document.provider.runtime,
         progress=lambda step: console.print(f"  {step}", highlight=False),
     )
+    # after the zip: what it lacks is told before anything is written
+    template = folder / "template.json"
+    write(template, template_of(document))
+    write(folder / Path(ROLES_FILE).name, roles())
     largest = sorted(bundle.parts.items(), key=lambda part: -part[1])
     console.print()
     for part, size in largest[:_SHOWN]:
