@@ -76,7 +76,8 @@ export class ProfileForm extends PageElement {
     event.preventDefault();
     const profile = this.source?.getSnapshot().profile;
     if (!profile) return;
-    const given = new FormData(/** @type {HTMLFormElement} */ (event.target));
+    const form = /** @type {HTMLFormElement} */ (event.target);
+    const given = new FormData(form);
     /** @type {Record<string, any>} */
     const changed = {};
     for (const [name] of FIELDS) {
@@ -94,6 +95,8 @@ export class ProfileForm extends PageElement {
       this.refusal = reasonOf(error);
       this.refused = /** @type {any} */ (error).field ?? "";
       await this.updateComplete;
+      // what was typed is there to be corrected
+      for (const [name] of FIELDS) /** @type {HTMLInputElement} */ (form.elements.namedItem(name)).value = String(given.get(name) ?? "");
       /** @type {HTMLElement | null} */ (this.querySelector(`[name="${CSS.escape(this.refused)}"]`))?.focus();
     }
     this.isBusy = false;
