@@ -15,7 +15,7 @@ import { SectionPage, fieldsOf } from "./section_page.js";
 /**
  * @typedef {{ id: string, kind: string, value: string }} Identity
  * @typedef {{ id: string, dropped_before: { name?: string, profile_name?: string, phone?: string }, merged_at: string }} Merge
- * @typedef {{ id: string, contact_id: string, name: string | null, other_contact_id: string, other_name: string | null, reason: string, evidence: Record<string, unknown> }} Suggestion
+ * @typedef {{ id: string, contact_id: string, name: string | null, other_contact_id: string, other_name: string | null, reason: string, evidence: Record<string, unknown>, about: string, other_about: string }} Suggestion
  *
  * All about one contact, of one moment.
  *
@@ -419,13 +419,13 @@ export class ContactsPage extends SectionPage {
       <ul class="cards">
         ${repeat(rows, ({ id }) => id, (row) => html`<li class="card-plain duplicate">
           <p class="duplicate-pair">
-            <a href="#/contacts/${row.contact_id}">${avatar(row.name ?? "", row.contact_id)}<bdi>${row.name ?? text("inbox.unnamed")}</bdi></a>
-            <a href="#/contacts/${row.other_contact_id}">${avatar(row.other_name ?? "", row.other_contact_id)}<bdi>${row.other_name ?? text("inbox.unnamed")}</bdi></a>
+            <a href="#/contacts/${row.contact_id}">${avatar(row.name ?? "", row.contact_id)}<bdi>${row.name ?? text("inbox.unnamed")}</bdi> <span class="muted"><bdi>${row.about}</bdi></span></a>
+            <a href="#/contacts/${row.other_contact_id}">${avatar(row.other_name ?? "", row.other_contact_id)}<bdi>${row.other_name ?? text("inbox.unnamed")}</bdi> <span class="muted"><bdi>${row.other_about}</bdi></span></a>
           </p>
           <p class="muted">${word("contact.reason", row.reason)}<bdi>${evidenceOf(row.evidence)}</bdi></p>
           ${desk.isWriter
             ? html`<p class="actions">
-                <button type="button" class="button" ?disabled=${this.isBusy} @click=${() => this.#merge(desk, row.contact_id, row.other_contact_id)}>${text("contact.merge.keep", { name: row.name ?? text("inbox.unnamed") })}</button>
+                <button type="button" class="button" ?disabled=${this.isBusy} @click=${() => this.#merge(desk, row.contact_id, row.other_contact_id)}>${text("contact.merge.keep", { name: [row.name ?? text("inbox.unnamed"), row.about].filter(Boolean).join(", ") })}</button>
                 <button type="button" class="button" ?disabled=${this.isBusy} @click=${() => this.#dismiss(desk, row.id)}>${text("contact.duplicates.no")}</button>
               </p>`
             : nothing}
@@ -491,7 +491,11 @@ function followList(desk, query, pages, more) {
 function followSuggestions(desk) {
   return followAnswer(desk.live, ["contacts"], async (server) => {
     const asked = desk.from("open_suggestions").select("*").eq("account_id", desk.account.id).order("created_at", { ascending: false }).limit(100);
-    return /** @type {Suggestion[]} */ (await server.ask(asked));
+    const rows = /** @type {Suggestion[]} */ (await server.ask(asked));
+    // of one name, phones and emails tell them apart
+    const ids = [...new Set(rows.flatMap((row) => [row.contact_id, row.other_contact_id]))];
+    const known = new Map((await server.rows("contacts_v2", ids)).map((contact) => [contact.id, [contact.phone, contact.email].filter(Boolean).join(", ")]));
+    return rows.map((row) => ({ ...row, about: known.get(row.contact_id) ?? "", other_about: known.get(row.other_contact_id) ?? "" }));
   });
 }
 
