@@ -80,11 +80,11 @@ export class InboxPane extends PageElement {
             type="button"
             class="button filter-snoozed"
             aria-pressed=${filter.isSnoozed ? "true" : "false"}
-            aria-label=${text("inbox.show-snoozed", { n: counts?.snoozed ?? 0 })}
             title=${text("inbox.show-snoozed", { n: counts?.snoozed ?? 0 })}
             @click=${() => this.#choose({ isSnoozed: !filter.isSnoozed })}
           >
-            ${deskIcons.snooze}${counts?.snoozed ? html`<span class="count">${many(counts.snoozed)}</span>` : nothing}
+            ${deskIcons.snooze}<span class="hidden">${text("inbox.show-snoozed", { n: counts?.snoozed ?? 0 })}</span
+            >${counts?.snoozed ? html`<span class="count" aria-hidden="true">${many(counts.snoozed)}</span>` : nothing}
           </button>
         </div>
       </div>
