@@ -440,13 +440,30 @@ def test_contacts_reminders_sync_health_and_settings(
         *(ALPINE, CILKA),
     )
     office.run(
-        "update sync_runs set done = 80, succeeded = 70, state = 'done', finished_at = now()"
+        "insert into metakocka_contact_mappings (account_id, contact_id, state, missing)"
+        " values (%s, %s, 'blocked', '{street,post_number,place,country}') on conflict (contact_id)"
+        " do update set state = excluded.state, missing = excluded.missing",
+        *(ALPINE, CILKA),
     )
+    office.run(
+        "update sync_runs set done = 80, succeeded = 69, failed = 1, state = 'done',"
+        " finished_at = now()"
+    )
+    expect(olivia.locator(".pill", has_text="Done, but 1 failed")).to_be_visible()
     expect(olivia.locator(".versus")).to_contain_text("c@c.example")
     check_accessible(olivia, of="metakocka")
     look(olivia, "metakocka")
     olivia.get_by_role("button", name="Keep ours").click()
     expect(olivia.get_by_text("Nothing has to be decided.")).to_be_visible()
+    olivia.get_by_label("Street and number").fill("Glavna 1")
+    olivia.get_by_label("Postcode").fill("4000")
+    olivia.get_by_label("Town").fill("Kranj")
+    olivia.get_by_label("Country").fill("Slovenija")
+    olivia.get_by_role("button", name="Save and send").click()
+    expect(olivia.get_by_text("Contacts that wait")).to_have_count(0)
+    assert office.run("select street, place from metakocka_partners where id = %s", CILKA) == [
+        ("Glavna 1", "Kranj")
+    ]
 
     # what is wrong, live
     rail.get_by_role("link", name="Health").click()

@@ -15,11 +15,13 @@ import { SectionPage, fieldsOf } from "./section_page.js";
 /** @typedef {Readonly<Tables<"sync_conflicts">>} Question */
 /** @typedef {{ id: string, company_id: string, active: boolean, conflict_rule: string, paused_until: string | null, pause_reason: string | null }} Connection */
 /** @typedef {{ id: string, operation: string, message: string, created_at: string }} SyncError */
+/** @typedef {{ id: string, name: string | null, missing: string[], version: number }} Blocked a contact that lacks what Metakocka requires */
 
 const RULES = /** @type {const} */ (["crm", "metakocka", "newest", "ask"]);
 const KINDS = /** @type {const} */ ({ queued: "calm", running: "live", stopped: "warn", done: "good", failed: "bad" });
 const RUNS = 8;
 const ERRORS = 10;
+const BLOCKED = 50;
 
 /** The agreement with Metakocka: how it is connected, its runs, and the questions that it asks. */
 export class MetakockaPage extends SectionPage {
@@ -34,6 +36,8 @@ export class MetakockaPage extends SectionPage {
   #connection = null;
   /** @type {ReturnType<typeof followErrors> | null} */
   #errors = null;
+  /** @type {ReturnType<typeof followBlocked> | null} */
+  #blocked = null;
   /** Contacts whose names were asked for. @type {Set<string>} */
   #asked = new Set();
 
@@ -53,6 +57,7 @@ export class MetakockaPage extends SectionPage {
     this.#close();
     this.#runs = followDesk(desk.live, "sync_runs");
     this.#questions = followSyncQuestions(desk.live);
+    this.#blocked = followBlocked(desk);
     if (desk.isAdmin) {
       this.#connection = followConnection(desk);
       this.#errors = followErrors(desk);
@@ -83,6 +88,7 @@ export class MetakockaPage extends SectionPage {
         ${questions.length ? nothing : html`<p class="muted">${text("sync.questions.none")}</p>`}
         <ul class="cards">${repeat(questions, ({ id }) => id, (one) => html`<li class="card-plain">${this.#question(desk, one)}</li>`)}</ul>
       </section>
+      ${this.#waiting(desk)}
       <section class="section-part" aria-labelledby="runs-title">
         <h2 id="runs-title">${text("sync.runs")}</h2>
         ${runs.error && !latest.length ? trouble(text("sync.failed"), runs.error) : nothing}
@@ -181,6 +187,37 @@ export class MetakockaPage extends SectionPage {
     }, text("sync.decided"));
   }
 
+  /** Contacts that can't be sent before their fields are filled in. @param {Desk} desk */
+  #waiting(desk) {
+    const rows = this.look("blocked", this.#blocked)?.rows.filter(({ missing }) => missing.length) ?? [];
+    if (!rows.length) return nothing;
+    return html`<section class="section-part" aria-labelledby="waiting-title">
+      <h2 id="waiting-title">${text("sync.blocked")} <span class="count">${rows.length}</span></h2>
+      <p class="muted">${text("sync.blocked.more")}</p>
+      <ul class="cards">${repeat(rows, ({ id }) => id, (row) => html`<li class="card-plain">
+        <p class="card-title"><a href="#/contacts/${row.id}"><bdi>${row.name ?? text("inbox.unnamed")}</bdi></a></p>
+        <form class="form" @submit=${(/** @type {SubmitEvent} */ event) => this.#fill(desk, row, event)}>
+          <div class="form-row">${row.missing.map((name) => html`<label class="field"><span>${word("contact", name)}</span><input name=${name} required maxlength="200" ?disabled=${!desk.isWriter} autocomplete="off" /></label>`)}</div>
+          ${desk.isWriter ? html`<p class="actions"><button type="submit" class="button" ?disabled=${this.isBusy}>${text("sync.blocked.save")}</button></p>` : nothing}
+        </form>
+      </li>`)}</ul>
+    </section>`;
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {Blocked} row
+   * @param {SubmitEvent} event
+   */
+  #fill(desk, row, event) {
+    const field = fieldsOf(event);
+    const filled = Object.fromEntries(row.missing.map((name) => [name, field(name)]));
+    return this.try(async () => {
+      await desk.ask(desk.from("metakocka_partners").update(filled).eq("id", row.id).select("id"));
+      this.#blocked?.refresh();
+    }, text("sync.decided"));
+  }
+
   #failures() {
     const rows = this.look("errors", this.#errors)?.rows ?? [];
     if (!rows.length) return nothing;
@@ -228,8 +265,8 @@ export class MetakockaPage extends SectionPage {
   }
 
   #close() {
-    for (const one of [this.#runs, this.#questions, this.#connection, this.#errors]) one?.close();
-    this.#runs = this.#questions = this.#connection = this.#errors = null;
+    for (const one of [this.#runs, this.#questions, this.#blocked, this.#connection, this.#errors]) one?.close();
+    this.#runs = this.#questions = this.#blocked = this.#connection = this.#errors = null;
   }
 }
 
@@ -239,6 +276,14 @@ function followConnection(desk) {
     const asked = desk.from("metakocka_connections").select("account_id,company_id,active,conflict_rule,paused_until,pause_reason").eq("account_id", desk.account.id);
     const rows = /** @type {any[]} */ (await server.ask(asked));
     return /** @type {Connection[]} */ (rows.map((row) => ({ id: row.account_id, ...row })));
+  });
+}
+
+/** @param {Desk} desk */
+function followBlocked(desk) {
+  return followAnswer(desk.live, ["sync_runs", "contacts"], async (server) => {
+    const asked = desk.from("metakocka_partners").select("id,name,missing,version").eq("account_id", desk.account.id).eq("sync_state", "blocked").order("name").limit(BLOCKED);
+    return /** @type {Blocked[]} */ (await server.ask(asked));
   });
 }
 
@@ -264,7 +309,10 @@ function ruleField(rule) {
 function runOf(run) {
   const isMoving = run.state === "running" || run.state === "queued" || run.state === "stopped";
   const at = run.started_at ?? run.created_at;
-  return html`<p class="run-head"><strong>${word("sync.direction", run.direction)}</strong> <time class="muted" datetime=${at}>${appointmentTime(at)}</time> ${pill(word("sync.state", run.state), /** @type {any} */ (KINDS)[run.state] ?? "calm")}</p>
+  // a run that has come to its end has not sent everything
+  const isPartial = run.state === "done" && run.failed > 0;
+  const state = isPartial ? text("sync.state.partial", { n: run.failed }) : word("sync.state", run.state);
+  return html`<p class="run-head"><strong>${word("sync.direction", run.direction)}</strong> <time class="muted" datetime=${at}>${appointmentTime(at)}</time> ${pill(state, isPartial ? "warn" : (/** @type {any} */ (KINDS)[run.state] ?? "calm"))}</p>
     ${isMoving
       ? run.total
         ? html`<progress max=${run.total} value=${run.done} aria-label=${text("sync.progress")}></progress>`
