@@ -104,7 +104,7 @@ begin
 
     -- One statement for all rows: the functions that a loop called for each were a third. "offset
     -- 0": what stands inside is worked out once for each row. Look-ups stand in lists of columns,
-    -- so that they are by key, whatever sizes the planner assumes.
+    -- so that each is by key: the planner knows no sizes here.
     open waiting no scroll for
         select array_agg(
             (

@@ -1194,7 +1194,7 @@ begin
             from public.push_subscriptions s
             where s.user_id = due.user_id
             order by s.id
-            -- the device before its pushes, as whoever deletes it
+            -- the device before its pushes: a deletion of the device locks in this order
             for key share of s
             on conflict on constraint push_queue_subject_key do update
                 set kind = excluded.kind,
@@ -1412,7 +1412,7 @@ begin
             detail = 'field: outcome',
             hint = 'Use sent, gone, retry or refused.';
     end if;
-    -- the device before its pushes, as whoever deletes it
+    -- the device before its pushes: a deletion of the device locks in this order
     perform
     from public.push_subscriptions s
     where s.id = (

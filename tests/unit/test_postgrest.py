@@ -287,7 +287,7 @@ def test_an_answer_that_can_not_be_read_is_no_crash(caller: Callers, text: str) 
 
 
 class Rotating(StoreSettings):
-    """Settings of which the project has made the key anew, `left` times."""
+    """Settings whose key the project makes anew, `left` times."""
 
     left: int = 1
 

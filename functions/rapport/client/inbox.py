@@ -104,7 +104,7 @@ class InboxCallbacks(RowCallbacks[Inbox], total=False):
 class _Noted:
     """What has to be asked for."""
 
-    # conversations of which something has changed, and whether that may bring them here
+    # conversations that have changed, and whether the change may bring them here
     changed: dict[UUID, bool] = field(default_factory=dict)
     contacts: set[UUID] = field(default_factory=set)
     is_stale: bool = False

@@ -363,7 +363,7 @@ class JavaScriptFollower:
 
 
 def told_of(columns: Mapping[str, frozenset[str]], part: Part, row: Row) -> Row:
-    """What of a row is told; of what is made of several tables, all."""
+    """The told columns of a row; all columns of a row that is made of several tables."""
     told = columns.get(part.table)
     return row if told is None else {name: row[name] for name in row if name in told}
 

@@ -155,7 +155,7 @@ function reactionIn(type, content) {
 }
 
 /**
- * The reactions to a message: those that WhatsApp tells of, and ours, of which the later counts.
+ * The reactions to a message: WhatsApp's and ours. The later one counts.
  *
  * @param {Readonly<Message>} message
  * @param {{ emoji: string, at: string, isPending: boolean, trouble: string | null } | undefined} own

@@ -41,7 +41,7 @@ const ORDER = {
   scheduled_messages: "send_at",
   sync_runs: "created_at",
 };
-/** Tables that only grow, of which so many of the last rows in their order are followed. @type {Record<string, number>} */
+/** Tables that only grow: so many of their last rows are followed. @type {Record<string, number>} */
 const LATEST = { scheduled_messages: 500, sync_runs: 100 };
 
 /**

@@ -72,7 +72,7 @@ export class InboxSource extends AskedSource {
   /** @type {string | null} */
   #account = null;
   /**
-   * Conversations of which something has changed, and whether that may bring them here; contacts.
+   * Conversations and contacts that have changed, and whether the change may bring a conversation here.
    *
    * @type {Map<string | null, boolean>}
    */
