@@ -38,6 +38,8 @@ export class MetakockaPage extends SectionPage {
   #errors = null;
   /** @type {ReturnType<typeof followBlocked> | null} */
   #blocked = null;
+  /** Waiting contacts that a person has begun to fill in, by id. @type {Map<string, Blocked>} */
+  #begun = new Map();
   /** Contacts whose names were asked for. @type {Set<string>} */
   #asked = new Set();
 
@@ -189,14 +191,16 @@ export class MetakockaPage extends SectionPage {
 
   /** Contacts that can't be sent before their fields are filled in. @param {Desk} desk */
   #waiting(desk) {
-    const rows = this.look("blocked", this.#blocked)?.rows.filter(({ missing }) => missing.length) ?? [];
+    const asked = this.look("blocked", this.#blocked)?.rows.filter(({ missing }) => missing.length) ?? [];
+    // an edit elsewhere takes a contact from the list until the next run; a half-filled form stays, in its place
+    const rows = [...asked.filter(({ id }) => !this.#begun.has(id)), ...this.#begun.values()].sort((one, other) => (one.name ?? "").localeCompare(other.name ?? ""));
     if (!rows.length) return nothing;
     return html`<section class="section-part" aria-labelledby="waiting-title">
       <h2 id="waiting-title">${text("sync.blocked")} <span class="count">${rows.length}</span></h2>
       <p class="muted">${text("sync.blocked.more")}</p>
       <ul class="cards">${repeat(rows, ({ id }) => id, (row) => html`<li class="card-plain">
         <p class="card-title"><a href="#/contacts/${row.id}"><bdi>${row.name ?? text("inbox.unnamed")}</bdi></a></p>
-        <form class="form" @submit=${(/** @type {SubmitEvent} */ event) => this.#fill(desk, row, event)}>
+        <form class="form" @input=${() => this.#begun.set(row.id, row)} @submit=${(/** @type {SubmitEvent} */ event) => this.#fill(desk, row, event)}>
           <div class="form-row">${row.missing.map((name) => html`<label class="field"><span>${word("contact", name)}</span><input name=${name} required maxlength="200" ?disabled=${!desk.isWriter} autocomplete="off" /></label>`)}</div>
           ${desk.isWriter ? html`<p class="actions"><button type="submit" class="button" ?disabled=${this.isBusy}>${text("sync.blocked.save")}</button></p>` : nothing}
         </form>
@@ -214,6 +218,7 @@ export class MetakockaPage extends SectionPage {
     const filled = Object.fromEntries(row.missing.map((name) => [name, field(name)]));
     return this.try(async () => {
       await desk.ask(desk.from("metakocka_partners").update(filled).eq("id", row.id).select("id"));
+      this.#begun.delete(row.id);
       this.#blocked?.refresh();
     }, text("sync.decided"));
   }
@@ -265,6 +270,7 @@ export class MetakockaPage extends SectionPage {
   }
 
   #close() {
+    this.#begun.clear();
     for (const one of [this.#runs, this.#questions, this.#blocked, this.#connection, this.#errors]) one?.close();
     this.#runs = this.#questions = this.#blocked = this.#connection = this.#errors = null;
   }
