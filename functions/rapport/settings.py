@@ -44,6 +44,8 @@ _OLDER = {
 _ENDING = "_PARAMETER"
 # seconds between two readings of what was refused: a stranger who is refused causes no more
 REREAD_INTERVAL = 60.0
+# seconds: a secret that was taken back is good no longer than this where nobody refuses it for us
+MAX_AGE = 300.0
 
 
 class _Parameters:
@@ -53,6 +55,8 @@ class _Parameters:
         self._lock = threading.Lock()
         self._values: dict[str, str] = {}
         self._read_at = 0.0
+        # counts the readings
+        self.reading = 0
 
     def value(self, variable: str) -> str | None:
         """The value of a variable that the environment names a parameter for; else None.
@@ -79,6 +83,10 @@ class _Parameters:
                 with suppress(ConfigError, UpstreamUnavailable):
                     self._read()
 
+    def are_old(self) -> bool:
+        """Whether they were read so long ago that they may have been taken back."""
+        return time.monotonic() - self._read_at >= MAX_AGE
+
     def _is_fresh(self) -> bool:
         return time.monotonic() - self._read_at < REREAD_INTERVAL
 
@@ -97,6 +105,7 @@ class _Parameters:
             name: secret.get_secret_value() for name, secret in found.items()
         }
         self._read_at = time.monotonic()
+        self.reading += 1
 
 
 _parameters = _Parameters()
@@ -105,8 +114,8 @@ _parameters = _Parameters()
 class _Settings(BaseModel):
     model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
-    # whether a value is a parameter's, which may change
-    _of_parameters: bool = PrivateAttr(default=False)
+    # the reading of the parameters that a value is of; they may change
+    _reading: int | None = PrivateAttr(default=None)
 
     @classmethod
     def load(cls, remedy: str = _IN_FUNCTIONS) -> Self:
@@ -128,22 +137,29 @@ class _Settings(BaseModel):
                 for fault in error.errors(include_url=False, include_input=False)
             )
             raise ConfigError(f"{faults}. {remedy}") from None
-        settings._of_parameters = any(one.is_parameter for one in found.values())
+        if any(one.is_parameter for one in found.values()):
+            settings._reading = _parameters.reading
         return settings
+
+    def is_old(self) -> bool:
+        """Whether a parameter of these may be another by now."""
+        return self._reading is not None and (
+            self._reading != _parameters.reading or _parameters.are_old()
+        )
 
     def reread(self) -> Self | None:
         """Called where a value of these was refused: the settings with what the parameters say now.
 
         The parameters are read once a minute at most; None where nothing is other than it was.
         """
-        if not self._of_parameters:
+        if self._reading is None:
             return None
         _parameters.reread()
         try:
             fresh = type(self).load()
         except (ConfigError, UpstreamUnavailable):
             return None
-        return None if fresh == self else fresh
+        return None if fresh.__dict__ == self.__dict__ else fresh
 
 
 @dataclass(frozen=True)
@@ -173,7 +189,9 @@ SettingsT = TypeVar("SettingsT", bound=_Settings)
 
 
 class Current(Generic[SettingsT]):
-    """Settings that are read when first needed, and anew after a refusal; for all threads."""
+    """Settings that are read when first needed, and anew after a refusal and when they are old; for
+    all threads.
+    """
 
     def __init__(self, load: Callable[[], SettingsT]) -> None:
         self._load = load
@@ -183,14 +201,22 @@ class Current(Generic[SettingsT]):
         """The settings, as `load` raises."""
         if self._settings is None:
             self._settings = self._load()
+        elif self._settings.is_old():
+            self._refresh(self._settings)
         return self._settings
 
     def reread(self) -> bool:
         """Called after a refusal: whether there are other settings now."""
-        fresh = self().reread()
+        fresh = (self._settings or self()).reread()
         if fresh is not None:
             self._settings = fresh
         return fresh is not None
+
+    def _refresh(self, old: SettingsT) -> None:
+        _parameters.reread()
+        # where that fails the old ones stay
+        with suppress(ConfigError, UpstreamUnavailable):
+            self._settings = type(old).load()
 
 
 def _stripped(value: object) -> object:

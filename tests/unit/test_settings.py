@@ -11,12 +11,14 @@ from rapport import settings as module
 from rapport.errors import ConfigError, UpstreamUnavailable
 from rapport.local.supabase.keys import mint_key
 from rapport.settings import (
+    MAX_AGE,
     REREAD_INTERVAL,
     Current,
     GraphSettings,
     PushSettings,
     StoreSettings,
     UserStoreSettings,
+    WakeSettings,
     WhatsAppSettings,
 )
 from rapport.whatsapp.webhook import is_signed, sign
@@ -235,6 +237,33 @@ def test_what_can_not_be_read_anew_stays(aws: Aws, clock: Clock) -> None:
     tries = len(aws.requests)
     assert store.reread() is None
     assert len(aws.requests) == tries
+
+
+def test_a_secret_that_was_taken_back_is_good_for_minutes_and_no_longer(
+    aws: Aws, clock: Clock
+) -> None:
+    aws.parameters["/x/wake_secret"] = "old"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("WAKE_SECRET_PARAMETER", "/x/wake_secret")
+        app, wake = Current(WhatsAppSettings.load), Current(WakeSettings.load)
+        assert app().app_secrets == ("old",)
+        assert wake().wake_secret
+        aws.parameters |= {"/x/whatsapp_app_secret": "new", "/x/wake_secret": "new"}
+        # no refusal tells of it
+        clock.now += MAX_AGE - 1
+        assert app().app_secrets == ("old",)
+        clock.now += 1
+        aws.faults = {"ssm:GetParameters": (500, "InternalServerError")}
+        assert app().app_secrets == ("old",)
+        aws.faults = {}
+        clock.now += MAX_AGE
+        tries = len(aws.requests)
+        for _ in range(3):
+            assert app().app_secrets == ("new",)
+            secret = wake().wake_secret
+            assert secret
+            assert secret.get_secret_value() == "new"
+        assert len(aws.requests) == tries + 1
 
 
 @pytest.mark.parametrize(

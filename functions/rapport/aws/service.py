@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import httpx
 from rapport.aws.signature import UNSIGNED, Credentials, Signer
 from rapport.connections import http_client
 from rapport.errors import ConfigError
+from rapport.retry import Retries, Sleep, repeated
 
 _XML_CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
 
@@ -49,7 +51,15 @@ class AwsService:
         ConfigError: There are no credentials, or no region.
     """
 
-    def __init__(self, service: str, *, timeout: httpx.Timeout, attempts: int = 2) -> None:
+    def __init__(
+        self,
+        service: str,
+        *,
+        timeout: httpx.Timeout,
+        attempts: int = 2,
+        sleep: Sleep = time.sleep,
+    ) -> None:
+        self._sleep = sleep
         self._service = service
         self._timeout = timeout
         self._attempts = attempts
@@ -83,24 +93,19 @@ class AwsService:
     def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
     ) -> httpx.Response:
-        """The answer to one request, tried again where the failure passes."""
-        for attempt in range(1, self._attempts + 1):
-            try:
-                with _reached():
-                    response = self._http.request(
-                        method,
-                        url,
-                        headers=self.signer.headers(method, url, headers, body),
-                        content=body,
-                    )
-                return require_good(response)
-            except AwsUnreachable:
-                if attempt == self._attempts:
-                    raise
-            except AwsRefused as error:
-                if attempt == self._attempts or not error.passes:
-                    raise
-        raise AssertionError("a request is answered or its last error raised")
+        """The answer to one request, tried again after a pause where the failure passes."""
+
+        def once() -> httpx.Response:
+            with _reached():
+                response = self._http.request(
+                    method,
+                    url,
+                    headers=self.signer.headers(method, url, headers, body),
+                    content=body,
+                )
+            return require_good(response)
+
+        return repeated(Retries(self._attempts, first_wait=0.2), _may_pass, self._sleep)(once)
 
     @contextmanager
     def stream(self, method: str, url: str) -> Iterator[httpx.Response]:
@@ -117,6 +122,11 @@ class AwsService:
         # its connections end with the service
         weakref.finalize(self, client.close)
         return client
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same call may succeed in a moment."""
+    return isinstance(error, AwsUnreachable) or (isinstance(error, AwsRefused) and error.passes)
 
 
 def region() -> str:
