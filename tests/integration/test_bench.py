@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 from tests.stacks import Start
 
-from rapport.commands.bench import away, batch, browser, portal, stream, subscribers
+from rapport.commands.bench import (
+    away,
+    batch,
+    browser,
+    change_cost,
+    ingest,
+    metakocka,
+    portal,
+    stream,
+    subscribers,
+)
 
 
 def test_every_change_is_heard_by_its_customer(start: Start) -> None:
@@ -52,3 +64,25 @@ def test_every_change_is_heard_in_a_page(start: Start) -> None:
 
     assert (figures.live.count, figures.official.count) == (3, 3)
     assert (figures.missed, len(figures.seconds)) == (20, 2)
+
+
+def test_every_message_is_taken_in_both_ways(own_start: Start) -> None:
+    figures = ingest.measure(own_start("postgrest"), (1, 2), rounds=1, seconds=0.2)
+
+    assert [one.connections for one in figures] == [1, 2]
+    assert all(min(rates) > 0 for one in figures for rates in map(astuple, one.rounds))
+
+
+def test_a_change_is_made_with_its_triggers_and_without(own_start: Start) -> None:
+    costs = change_cost.measure(own_start("postgrest"), changes=5)
+
+    assert (costs.change.count, costs.bare.count) == (5, 5)
+    assert costs.bare.p50 > 0
+
+
+def test_every_partner_is_imported_and_told_once(own_start: Start) -> None:
+    measured = metakocka.measure(own_start("postgrest", "gateway"), partners=300)
+
+    assert (measured.partners, measured.changed) == (300, 3)
+    assert measured.events == 1
+    assert measured.second_writes == measured.changed

@@ -59,23 +59,26 @@ def demo() -> None:
 
 @app.command()
 def bench(
-    metakocka: Annotated[
-        bool, typer.Option("--metakocka", help="Measure the import of 50,000 partners instead.")
+    rows: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ROW]...", help="Names, or their beginnings: ingest, live.idle."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer rows and rounds: about a minute.")
     ] = False,
-    portal: Annotated[
-        bool,
-        typer.Option("--portal", help="Measure how fast live clients hear of changes instead."),
-    ] = False,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the rows for a program.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the rows as a page with charts.")
+    ] = None,
 ) -> None:
-    """Measure speed and memory on a stack of its own."""
-    from rapport.commands.bench.command import bench, bench_metakocka, bench_portal
+    """Measure speed and memory on stacks of its own, beside other ways and limits."""
+    from rich.console import Console
 
-    if metakocka:
-        bench_metakocka()
-    elif portal:
-        bench_portal()
-    else:
-        bench()
+    from rapport.commands.bench.command import bench
+
+    bench(rows or (), is_quick=quick, as_json=json, as_html=html, console=Console())
 
 
 @app.command()

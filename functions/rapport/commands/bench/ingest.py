@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
@@ -24,7 +24,6 @@ from rapport.local.stack.running import Stack
 
 SENDERS = 200
 ROUNDS = 5
-CONNECTIONS = (4, 8)
 SECONDS = 2.0
 
 # for a temporary stack only: the baseline writes tables that service_role may not write
@@ -62,16 +61,6 @@ class IngestFigures:
     rounds: tuple[Rates, ...]
 
     @property
-    def of_empty_rpc(self) -> float:
-        """The rate of ingest as a fraction of the empty RPC's rate; the median of the rounds."""
-        return median(rates.ingest / rates.empty_rpc for rates in self.rounds)
-
-    @property
-    def times_baseline(self) -> float:
-        """How many times faster than the usual way it is; the median of the rounds."""
-        return median(rates.ingest / rates.select_insert_update for rates in self.rounds)
-
-    @property
     def per_second(self) -> Rates:
         """The median rates."""
         return Rates(
@@ -81,8 +70,10 @@ class IngestFigures:
         )
 
 
-def measure(stack: Stack) -> list[IngestFigures]:
-    """Measures on a temporary stack, with few connections and with many.
+def measure(
+    stack: Stack, connections: Sequence[int], rounds: int = ROUNDS, seconds: float = SECONDS
+) -> list[IngestFigures]:
+    """Measures on a temporary stack, with each of these numbers of connections.
 
     Raises StackError where Postgres would not keep what it has acknowledged.
     """
@@ -95,22 +86,22 @@ def measure(stack: Stack) -> list[IngestFigures]:
         # every sender is known before the measurement begins
         everybody = json.dumps([_item(number, number) for number in range(SENDERS)])
         connection.execute("select backend.ingest_whatsapp(%s, %s)", [everybody, everybody])
-    return [_measure(stack, connections) for connections in CONNECTIONS]
+    return [_measure(stack, number, rounds, seconds) for number in connections]
 
 
-def _measure(stack: Stack, connections: int) -> IngestFigures:
+def _measure(stack: Stack, connections: int, rounds: int, seconds: float) -> IngestFigures:
     backend = _load(stack, connections, {"Content-Profile": "backend"})
     public = _load(stack, connections, {"Prefer": "return=representation"})
     _wait_for_reload(backend)
-    rounds = [
+    measured = [
         Rates(
-            backend.rate(_empty_rpc, SECONDS),
-            backend.rate(_ingest, SECONDS),
-            public.rate(_select_insert_update, SECONDS),
+            backend.rate(_empty_rpc, seconds),
+            backend.rate(_ingest, seconds),
+            public.rate(_select_insert_update, seconds),
         )
-        for _ in range(ROUNDS)
+        for _ in range(rounds)
     ]
-    return IngestFigures(connections, tuple(rounds))
+    return IngestFigures(connections, tuple(measured))
 
 
 def _load(stack: Stack, connections: int, headers: Mapping[str, str]) -> HttpLoad:

@@ -15,10 +15,14 @@ class Latency:
     p50: float
     p95: float
     longest: float
+    # all of them, from the shortest
+    milliseconds: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, seconds: Iterable[float]) -> Latency:
         """Of at least two durations."""
         milliseconds = sorted(value * 1000 for value in seconds)
         parts = quantiles(milliseconds, n=20, method="inclusive")
-        return cls(len(milliseconds), parts[9], parts[18], milliseconds[-1])
+        return cls(
+            len(milliseconds), parts[9], parts[18], milliseconds[-1], tuple(milliseconds)
+        )

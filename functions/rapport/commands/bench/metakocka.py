@@ -22,6 +22,7 @@ from rapport.local.errors import StackError
 from rapport.local.fakes.metakocka.controls import filler
 from rapport.local.fakes.metakocka.fake import Fake, FakeTransport
 from rapport.local.stack.running import Stack
+from rapport.metakocka.api.client import MetakockaClient, company
 from rapport.metakocka.sync.run import Report, Sync
 from rapport.parameters import OneSecret
 from rapport.settings import MetakockaSettings, StoreSettings
@@ -52,6 +53,8 @@ notify pgrst, 'reload schema';
 
 _ALTER = sql.SQL("alter table {} {} trigger user")
 
+_SETTINGS = MetakockaSettings(metakocka_url=HttpUrl("http://metakocka.invalid"))
+
 Owner = psycopg.Connection[TupleRow]
 
 
@@ -68,20 +71,10 @@ class MetakockaFigures:
     events: int
     second_s: float
     second_writes: int
+    # the listing, read and in order, without anything else
+    listing_s: float
     partners: int
     changed: int
-
-    @property
-    def per_second(self) -> float:
-        return self.partners / self.first_s
-
-    @property
-    def times_copy(self) -> float:
-        return self.first_cpu_s / self.copy_cpu_s
-
-    @property
-    def times_one_by_one(self) -> float:
-        return self.one_s * self.partners / self.first_s
 
 
 def measure(stack: Stack, partners: int = PARTNERS) -> MetakockaFigures:
@@ -103,6 +96,7 @@ def measure(stack: Stack, partners: int = PARTNERS) -> MetakockaFigures:
         written = owner.execute(
             "select count(*) from public.contacts where updated_at >= %s", before
         ).fetchone()
+        listing_s = _listing(fake, account)
         one_s = _one_by_one(stack, _account(owner, OTHER_COMPANY))
         copy_cpu_s = _copied(owner, account)
     return MetakockaFigures(
@@ -113,6 +107,7 @@ def measure(stack: Stack, partners: int = PARTNERS) -> MetakockaFigures:
         events,
         second_s,
         written[0] if written else 0,
+        listing_s,
         partners,
         changed,
     )
@@ -142,7 +137,7 @@ def _sync(stack: Stack, fake: Fake, account: UUID, expected: int) -> None:
         report = Sync(
             store,
             OneSecret(SecretStr(_SECRET)),
-            MetakockaSettings(metakocka_url=HttpUrl("http://metakocka.invalid")),
+            _SETTINGS,
             worker=f"bench {uuid4()}",
             remaining=lambda: float("inf"),
             transport=FakeTransport(fake),
@@ -150,6 +145,21 @@ def _sync(stack: Stack, fake: Fake, account: UUID, expected: int) -> None:
     finally:
         store.close()
     _require(report, expected)
+
+
+def _listing(fake: Fake, account: UUID) -> float:
+    """Seconds to ask for all partners, and to read them in the sync's order."""
+    begun = time.perf_counter()
+    with MetakockaClient(
+        company(_SETTINGS, str(account), COMPANY),
+        OneSecret(SecretStr(_SECRET)),
+        transport=FakeTransport(fake),
+    ) as client:
+        partners = client.list_partners()
+        read = sum(1 for _ in partners.in_order(None))
+    if read != len(partners):
+        raise StackError(f"Of {len(partners)} partners {read} were read.")
+    return time.perf_counter() - begun
 
 
 def _require(report: Report | None, expected: int) -> None:

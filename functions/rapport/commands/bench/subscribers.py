@@ -219,7 +219,7 @@ async def _change(owner: Owner, watcher: Owner, audience: _Audience, text: str) 
     owner.execute(
         "update public.jobs set description = %s where id = %s", [text, audience.customer.job]
     )
-    written = _worked_ns(writer)
+    written = worked_ns(writer)
     await audience.have_heard()
     after = _serving_ns(watcher)
     return written - before[writer], sum(after[pid] - before.get(pid, 0) for pid in after)
@@ -228,10 +228,10 @@ async def _change(owner: Owner, watcher: Owner, audience: _Audience, text: str) 
 def _serving_ns(watcher: Owner) -> dict[int, int]:
     """The processor time of each process that serves a connection, by id, except the asking one."""
     rows = watcher.execute(_SERVING).fetchall()
-    return {pid: _worked_ns(pid) for (pid,) in rows}
+    return {pid: worked_ns(pid) for (pid,) in rows}
 
 
-def _worked_ns(pid: int) -> int:
+def worked_ns(pid: int) -> int:
     """Nanoseconds of processor time since the process began; 0 when it has ended."""
     try:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
