@@ -262,12 +262,13 @@ def _edits(ground: Ground) -> Iterable[Row]:
 
 def _import(ground: Ground) -> Iterable[Row]:
     figures = metakocka.measure(ground.stack)
+    one_by_one = Beside(figures.one_s * figures.partners, "select and insert, one by one")
     yield Row(
         "sync.import",
         f"First import of {figures.partners:,} partners",
         "s",
         figures.first_s,
-        baseline=Beside(figures.one_s * figures.partners, "select and insert, one by one"),
+        baseline=Beside(figures.merge_s, "a merge by dlt") if figures.merge_s else one_by_one,
         wanted=(Wanted("ours", 30),),
     )
     yield Row(

@@ -18,6 +18,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 from pydantic import HttpUrl, JsonValue, SecretStr
 
+from rapport.commands.bench import one_way
 from rapport.local.errors import StackError
 from rapport.local.fakes.metakocka.controls import filler
 from rapport.local.fakes.metakocka.fake import Fake, FakeTransport
@@ -67,6 +68,8 @@ class MetakockaFigures:
     copy_cpu_s: float
     # for each single insert
     one_s: float
+    # a merge by dlt, where it is installed
+    merge_s: float | None
     # events about contacts
     events: int
     second_s: float
@@ -99,11 +102,16 @@ def measure(stack: Stack, partners: int = PARTNERS) -> MetakockaFigures:
         listing_s = _listing(fake, account)
         one_s = _one_by_one(stack, _account(owner, OTHER_COMPANY))
         copy_cpu_s = _copied(owner, account)
+    merge_s = one_way.seconds(
+        stack,
+        [{"mk_id": mk_id, **filler(number)} for number, mk_id in enumerate(company.partners, 1)],
+    )
     return MetakockaFigures(
         first_s,
         first_cpu_s,
         copy_cpu_s,
         one_s,
+        merge_s,
         events,
         second_s,
         written[0] if written else 0,
