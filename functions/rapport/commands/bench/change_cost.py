@@ -1,8 +1,8 @@
 """What a change of a followed row costs the database, beside a bare update of the same row.
 
-The change is told to topics and logged for catch-up. The bare update is of a copy of the table, with
-its constraints and indexes and without its triggers. The two alternate on one connection; the
-figures are processor time of its process.
+The change is told to topics and logged for catch-up. The bare update is of a copy of the table,
+with its constraints and indexes and without its triggers. The two alternate on one connection;
+the figures are processor time of its process.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def measure(stack: Stack, changes: int = CHANGES) -> ChangeCosts:
         for number in range(WARM_UP + changes):
             for table, seconds in taken.items():
                 statement = _UPDATE.format(
-                    sql.Identifier(table), sql.Literal(f"change {number}"), sql.Literal(customer.job)
+                    sql.Identifier(table),
+                    sql.Literal(f"change {number}"),
+                    sql.Literal(customer.job),
                 )
                 before = worked_ns(owner.info.backend_pid)
                 owner.execute(statement)

@@ -1,4 +1,4 @@
-"""The command `rapport bench`: figures of temporary stacks, beside others' and beside their limits."""
+"""The command `rapport bench`: figures of temporary stacks, beside others and beside limits."""
 
 from __future__ import annotations
 

@@ -41,6 +41,15 @@ TITLES = {
     "prune": "A look for what is to be deleted",
 }
 
+_INBOX = """
+select * from public.inbox where account_id = %s order by last_message_at desc, id limit 50
+"""
+_MESSAGES = """
+select * from public.messages
+where account_id = %s and conversation_id = %s
+order by seq desc limit 50
+"""
+
 Connection = psycopg.Connection[TupleRow]
 # the role that asks, the statement and its parameters
 Question = tuple[str, str, Sequence[object]]
@@ -122,14 +131,12 @@ def _questions(owner: Connection) -> dict[str, Callable[[], Question]]:
         "ingest": ingest,
         "inbox": lambda: (
             "authenticated",
-            "select * from public.inbox where account_id = %s"
-            " order by last_message_at desc, id limit 50",
+            _INBOX,
             (account,),
         ),
         "conversation": lambda: (
             "authenticated",
-            "select * from public.messages where account_id = %s and conversation_id = %s"
-            " order by seq desc limit 50",
+            _MESSAGES,
             (account, conversations[next(numbers) % len(conversations)]),
         ),
         "search": lambda: (

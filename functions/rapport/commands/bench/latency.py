@@ -23,6 +23,4 @@ class Latency:
         """Of at least two durations."""
         milliseconds = sorted(value * 1000 for value in seconds)
         parts = quantiles(milliseconds, n=20, method="inclusive")
-        return cls(
-            len(milliseconds), parts[9], parts[18], milliseconds[-1], tuple(milliseconds)
-        )
+        return cls(len(milliseconds), parts[9], parts[18], milliseconds[-1], tuple(milliseconds))

@@ -29,12 +29,12 @@ class LiveFigures:
     postgres_changes: Latency
 
 
-def measure(stack: Stack) -> LiveFigures:
+def measure(stack: Stack, messages: int = MESSAGES) -> LiveFigures:
     """Sends messages to an agent who listens in both ways."""
-    return asyncio.run(_measure(stack))
+    return asyncio.run(_measure(stack, messages))
 
 
-async def _measure(stack: Stack) -> LiveFigures:
+async def _measure(stack: Stack, messages: int) -> LiveFigures:
     agent = next(login for login in LOGINS if login.role == "agent")
     answers, broadcasts, changes = [], [], []
     async with (
@@ -44,7 +44,7 @@ async def _measure(stack: Stack) -> LiveFigures:
         meta = Meta(http, stack.webhook_url, stack.whatsapp_app_secret)
         await observer.follow_topic(await observer.topic("account"))
         await observer.follow_table("messages")
-        for number in range(WARM_UP + MESSAGES):
+        for number in range(WARM_UP + messages):
             provider_id = message_id()
             payload = inbound_text(
                 phone_number_id=ALPINE_NUMBER,

@@ -1,4 +1,4 @@
-"""What a user would otherwise import partners with: a merge by dlt (PyPI), one way, into one schema.
+"""The import of partners that a user would otherwise write: a merge by dlt (PyPI), one way.
 
 dlt is no dependency: `uv run --with 'dlt[postgres]' rapport bench sync` has it.
 """

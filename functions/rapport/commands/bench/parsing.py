@@ -55,9 +55,7 @@ def measure(rounds: int = ROUNDS, webhooks: int = WEBHOOKS) -> ParsingFigures:
                 read(body)
             if number:
                 taken[name].append((time.perf_counter() - begun) * 1000 / webhooks)
-    return ParsingFigures(
-        tuple(taken["ours"]), tuple(taken.get("pywa", ())), tuple(taken["json"])
-    )
+    return ParsingFigures(tuple(taken["ours"]), tuple(taken.get("pywa", ())), tuple(taken["json"]))
 
 
 def _pywa() -> Callable[[str], object]:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rapport.commands.bench.rows import Point, Row
+from rapport.local.errors import StackError
 from rapport.local.stack.running import Stack
 
 _BARS = 24
@@ -44,12 +45,20 @@ class Machine:
 
     @classmethod
     def of(cls, stack: Stack, *, is_quick: bool) -> Machine:
-        """This machine, with the running stack's settings."""
+        """This machine, with the running stack's settings.
+
+        Raises StackError where Postgres would not keep what it has acknowledged.
+        """
         with psycopg.connect(stack.db_url()) as owner:
             row = owner.execute(
                 "select current_setting('fsync'), current_setting('synchronous_commit')"
             ).fetchone()
         fsync, synchronous_commit = row or ("", "")
+        if (fsync, synchronous_commit) != ("on", "on"):
+            raise StackError(
+                f"fsync is {fsync} and synchronous_commit {synchronous_commit}: the figures would"
+                " mean nothing. Both must be on."
+            )
         return cls(
             datetime.now(UTC).isoformat(timespec="seconds"),
             os.cpu_count() or 1,
@@ -107,7 +116,9 @@ def write_json(file: Path, machine: Machine, rows: Sequence[Row]) -> None:
                 "p95": row.latency.p95 if row.latency else None,
                 "wanted": [str(wanted) for wanted in row.wanted],
                 "holds": row.holds,
-                "curve": [{"of": one.of, "size": one.size, "value": one.value} for one in row.curve],
+                "curve": [
+                    {"of": one.of, "size": one.size, "value": one.value} for one in row.curve
+                ],
             }
             for row in rows
         ],

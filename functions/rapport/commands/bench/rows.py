@@ -31,7 +31,11 @@ class Wanted(NamedTuple):
     at_least: bool = False
 
     def __str__(self) -> str:
-        name = {"ours": "", "ratio_to_baseline": "of the baseline ", "ratio_to_floor": "of the floor "}
+        name = {
+            "ours": "",
+            "ratio_to_baseline": "of the baseline ",
+            "ratio_to_floor": "of the floor ",
+        }
         sign = "≥" if self.at_least else "≤"
         return f"{name.get(self.of, self.of + ' ')}{sign} {self.limit:g}"
 
