@@ -11,6 +11,7 @@ from rapport.commands.bench import (
     batch,
     browser,
     change_cost,
+    growth,
     ingest,
     metakocka,
     portal,
@@ -66,23 +67,30 @@ def test_every_change_is_heard_in_a_page(start: Start) -> None:
     assert (figures.missed, len(figures.seconds)) == (20, 2)
 
 
-def test_every_message_is_taken_in_both_ways(own_start: Start) -> None:
-    figures = ingest.measure(own_start("postgrest"), (1, 2), rounds=1, seconds=0.2)
-
-    assert [one.connections for one in figures] == [1, 2]
-    assert all(min(rates) > 0 for one in figures for rates in map(astuple, one.rounds))
-
-
-def test_a_change_is_made_with_its_triggers_and_without(own_start: Start) -> None:
-    costs = change_cost.measure(own_start("postgrest"), changes=5)
+def test_a_change_is_made_with_its_triggers_and_without(start: Start) -> None:
+    costs = change_cost.measure(start("postgrest", "gateway"), changes=5)
 
     assert (costs.change.count, costs.bare.count) == (5, 5)
     assert costs.bare.p50 > 0
 
 
-def test_every_partner_is_imported_and_told_once(own_start: Start) -> None:
-    measured = metakocka.measure(own_start("postgrest", "gateway"), partners=300)
+def test_what_leaves_a_stack_of_no_other_use(own_start: Start) -> None:
+    stack = own_start("postgrest", "gateway")
+
+    figures = ingest.measure(stack, (1, 2), rounds=1, seconds=0.2)
+
+    assert [one.connections for one in figures] == [1, 2]
+    assert all(min(astuple(rates)) > 0 for one in figures for rates in one.rounds)
+
+    measured = metakocka.measure(stack, partners=300)
 
     assert (measured.partners, measured.changed) == (300, 3)
     assert measured.events == 1
     assert measured.second_writes == measured.changed
+
+    sizes = growth.measure(stack, sizes=(4_000, 8_000), accounts=5)
+
+    assert [size.messages for size in sizes] == [4_000, 8_000]
+    for size in sizes:
+        assert set(size.times) == set(size.pages) == set(growth.TITLES)
+        assert all(pages > 0 for pages in size.pages.values())

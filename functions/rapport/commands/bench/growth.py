@@ -64,16 +64,16 @@ class Size:
     pages: dict[str, float]
 
 
-def measure(stack: Stack, sizes: Sequence[int] = SIZES) -> list[Size]:
+def measure(stack: Stack, sizes: Sequence[int] = SIZES, accounts: int = ACCOUNTS) -> list[Size]:
     """Fills the stack's database with each size in turn. It deletes the stack's data."""
-    return [_measure(stack, messages) for messages in sizes]
+    return [_measure(stack, messages, accounts) for messages in sizes]
 
 
-def _measure(stack: Stack, messages: int) -> Size:
+def _measure(stack: Stack, messages: int, accounts: int) -> Size:
     with psycopg.connect(stack.db_url(SUPERUSER), autocommit=True) as superuser:
         _empty(superuser)
         contacts = messages // 5
-        populate(superuser, Population(ACCOUNTS, contacts, contacts // 4, messages))
+        populate(superuser, Population(accounts, contacts, contacts // 4, messages))
     times, pages = {}, {}
     with psycopg.connect(stack.db_url(), autocommit=True) as owner:
         for name, ask in _questions(owner).items():

@@ -17,8 +17,8 @@ from urllib.parse import urlencode
 import psycopg
 from pydantic import JsonValue
 
+from rapport.commands.bench.business import Business
 from rapport.commands.bench.load import ConflictError, Exchange, HttpLoad, LoadRequest
-from rapport.commands.demo import ALPINE_NUMBER
 from rapport.local.errors import StackError
 from rapport.local.stack.running import Stack
 
@@ -76,21 +76,24 @@ def measure(
     """Measures on a temporary stack, with each of these numbers of connections."""
     with psycopg.connect(stack.db_url(), autocommit=True) as connection:
         connection.execute(PREPARATION)
+        ways = _Ways(Business.found(stack, connection).add_number(connection))
         # every sender is known before the measurement begins
-        everybody = json.dumps([_item(number, number) for number in range(SENDERS)])
+        everybody = json.dumps([ways.item(number, number) for number in range(SENDERS)])
         connection.execute("select backend.ingest_whatsapp(%s, %s)", [everybody, everybody])
-    return [_measure(stack, number, rounds, seconds) for number in connections]
+    return [_measure(stack, ways, number, rounds, seconds) for number in connections]
 
 
-def _measure(stack: Stack, connections: int, rounds: int, seconds: float) -> IngestFigures:
+def _measure(
+    stack: Stack, ways: _Ways, connections: int, rounds: int, seconds: float
+) -> IngestFigures:
     backend = _load(stack, connections, {"Content-Profile": "backend"})
     public = _load(stack, connections, {"Prefer": "return=representation"})
-    _wait_for_reload(backend)
+    _wait_for_reload(backend, ways)
     measured = [
         Rates(
-            backend.rate(_empty_rpc, seconds),
-            backend.rate(_ingest, seconds),
-            public.rate(_select_insert_update, seconds),
+            backend.rate(ways.empty_rpc, seconds),
+            backend.rate(ways.ingest, seconds),
+            public.rate(ways.select_insert_update, seconds),
         )
         for _ in range(rounds)
     ]
@@ -111,87 +114,91 @@ def _load(stack: Stack, connections: int, headers: Mapping[str, str]) -> HttpLoa
     )
 
 
-def _wait_for_reload(backend: HttpLoad) -> None:
+def _wait_for_reload(backend: HttpLoad, ways: _Ways) -> None:
     """Waits until PostgREST knows the new function."""
     for _ in range(100):
         try:
-            backend.rate(_empty_rpc, 0.05)
+            backend.rate(ways.empty_rpc, 0.05)
         except StackError:
             continue
         return
     raise StackError("PostgREST does not know the empty RPC.")
 
 
-def _empty_rpc(exchange: Exchange, number: int) -> None:
-    exchange(_call("nothing", number))
+@dataclass(frozen=True)
+class _Ways:
+    """The ways to take in a message of a number."""
 
+    phone_number_id: str
 
-def _item(number: int, sender: int) -> dict[str, JsonValue]:
-    return {
-        "kind": "message",
-        "phone_number_id": ALPINE_NUMBER,
-        "provider_id": f"wamid.bench.{number}",
-        "wa_id": _number_of(sender),
-        "user_id": None,
-        "profile_name": f"Sender {sender}",
-        "sent_at": datetime.now(UTC).isoformat(),
-        "type": "text",
-        "text": f"Message {number}",
-        "content": None,
-        "reply_to": None,
-    }
+    def item(self, number: int, sender: int) -> dict[str, JsonValue]:
+        return {
+            "kind": "message",
+            "phone_number_id": self.phone_number_id,
+            "provider_id": f"wamid.bench.{number}",
+            "wa_id": str(38_650_000_000 + sender),
+            "user_id": None,
+            "profile_name": f"Sender {sender}",
+            "sent_at": datetime.now(UTC).isoformat(),
+            "type": "text",
+            "text": f"Message {number}",
+            "content": None,
+            "reply_to": None,
+        }
 
+    def empty_rpc(self, exchange: Exchange, number: int) -> None:
+        exchange(self._call("nothing", number))
 
-def _number_of(sender: int) -> str:
-    return str(38_650_000_000 + sender)
+    def ingest(self, exchange: Exchange, number: int) -> None:
+        answer = json.loads(exchange(self._call("ingest_whatsapp", number)))
+        if answer["applied"] != 1:
+            raise StackError(f"Ingest answered {answer}.")
 
-
-def _call(function: str, number: int) -> LoadRequest:
-    item = _item(number, random.randrange(SENDERS))  # noqa: S311 - whose turn it is
-    return _post(f"/rpc/{function}", {"body": json.dumps(item), "items": [item]})
-
-
-def _ingest(exchange: Exchange, number: int) -> None:
-    answer = json.loads(exchange(_call("ingest_whatsapp", number)))
-    if answer["applied"] != 1:
-        raise StackError(f"Ingest answered {answer}.")
-
-
-def _select_insert_update(exchange: Exchange, number: int) -> None:
-    """The usual way of webhook handlers: for the same rows, one statement after the other."""
-    item = _item(number, random.randrange(SENDERS))  # noqa: S311 - whose turn it is
-    event = _only(exchange(_post("/raw_events", {"body": json.dumps(item)})))
-    channel = _only(exchange(_get("/whatsapp_channels", phone_number_id=item["phone_number_id"])))
-    account = channel["account_id"]
-    identity = _only(
-        exchange(
-            _get("/contact_identities", account_id=account, kind="phone", match_key=item["wa_id"])
+    def select_insert_update(self, exchange: Exchange, number: int) -> None:
+        """The usual way of webhook handlers: for the same rows, one statement after the other."""
+        item = self.item(number, random.randrange(SENDERS))  # noqa: S311 - whose turn it is
+        event = _only(exchange(_post("/raw_events", {"body": json.dumps(item)})))
+        channel = _only(
+            exchange(_get("/whatsapp_channels", phone_number_id=item["phone_number_id"]))
         )
-    )
-    contact = _only(exchange(_get("/contacts", id=identity["contact_id"])))
-    if contact["profile_name"] != item["profile_name"]:
-        raise StackError("The baseline's senders do not change their names.")
-    conversation = _only(exchange(_get("/conversations", customer_id=contact["id"], status="open")))
-    known = _get(
-        "/messages", whatsapp_channel_id=channel["id"], provider_id=str(item["provider_id"])
-    )
-    if json.loads(exchange(known)) != []:
-        raise StackError("The baseline sent a message twice.")
-    message: dict[str, JsonValue] = {
-        "account_id": account,
-        "conversation_id": conversation["id"],
-        "customer_id": contact["id"],
-        "sender_type": "client",
-        "sender_id": item["wa_id"],
-        "sender_name": item["profile_name"],
-        "message": item["text"],
-        "whatsapp_channel_id": channel["id"],
-        "provider_id": item["provider_id"],
-        "status": "delivered",
-        "sent_at": item["sent_at"],
-    }
-    _append(exchange, message)
-    exchange(_patch("/raw_events", {"applied": True}, id=event["id"]))
+        account = channel["account_id"]
+        identity = _only(
+            exchange(
+                _get(
+                    "/contact_identities", account_id=account, kind="phone", match_key=item["wa_id"]
+                )
+            )
+        )
+        contact = _only(exchange(_get("/contacts", id=identity["contact_id"])))
+        if contact["profile_name"] != item["profile_name"]:
+            raise StackError("The baseline's senders do not change their names.")
+        conversation = _only(
+            exchange(_get("/conversations", customer_id=contact["id"], status="open"))
+        )
+        known = _get(
+            "/messages", whatsapp_channel_id=channel["id"], provider_id=str(item["provider_id"])
+        )
+        if json.loads(exchange(known)) != []:
+            raise StackError("The baseline sent a message twice.")
+        message: dict[str, JsonValue] = {
+            "account_id": account,
+            "conversation_id": conversation["id"],
+            "customer_id": contact["id"],
+            "sender_type": "client",
+            "sender_id": item["wa_id"],
+            "sender_name": item["profile_name"],
+            "message": item["text"],
+            "whatsapp_channel_id": channel["id"],
+            "provider_id": item["provider_id"],
+            "status": "delivered",
+            "sent_at": item["sent_at"],
+        }
+        _append(exchange, message)
+        exchange(_patch("/raw_events", {"applied": True}, id=event["id"]))
+
+    def _call(self, function: str, number: int) -> LoadRequest:
+        item = self.item(number, random.randrange(SENDERS))  # noqa: S311 - whose turn it is
+        return _post(f"/rpc/{function}", {"body": json.dumps(item), "items": [item]})
 
 
 def _append(exchange: Exchange, message: dict[str, JsonValue]) -> None:

@@ -79,8 +79,8 @@ class Machine:
 def show(console: Console, machine: Machine, rows: Sequence[Row]) -> None:
     """Prints the rows."""
     table = Table(title=str(machine), title_justify="left")
-    for name in ("Row", "Measured"):
-        table.add_column(name)
+    table.add_column("Row", no_wrap=True)
+    table.add_column("Measured", min_width=20)
     for name in ("Ours", "Baseline", "Floor", "p95"):
         table.add_column(name, justify="right")
     table.add_column("Wanted")
