@@ -251,6 +251,7 @@ declare
     facts constant jsonb := private.webhook_facts(webhook, account_ids);
     statuses text[];
     stored private.why_step[];
+    number uuid;
 begin
     if webhook.id is not null then
         stored := array[
@@ -259,7 +260,18 @@ begin
         ];
     end if;
     if webhook.reason is not null then
-        return stored || private.rejection_step(webhook.reason, facts);
+        number := (
+            select w.id
+            from public.whatsapp_channels w
+            where w.phone_number_id = webhook.phone_number_id
+        );
+        return stored
+            || private.rejection_step(webhook.reason, facts)
+            || case
+                -- since then
+                when number is not null then private.number_step(number, is_for_sending => false)
+                else private.as_step('number.unknown', false, facts)
+            end;
     end if;
 
     if not is_number then

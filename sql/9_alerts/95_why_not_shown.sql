@@ -278,16 +278,18 @@ begin
             post, part => subject.part, login => login, account_ids => account_ids);
     elsif subject.kind = 'conversation' then
         select k.* into thread from public.conversations k where k.id = subject.id;
-        return private.as_step(
-                case subject.part
-                    when 'key' then 'found.key'
-                    when 'booking' then 'found.booking'
-                    else 'found.conversation'
-                end,
-                true,
-                jsonb_build_object('conversation_id', thread.id)
-            )
-            || private.contact_step(thread.customer_id)
+        return array[
+                private.as_step(
+                    case subject.part
+                        when 'key' then 'found.key'
+                        when 'booking' then 'found.booking'
+                        else 'found.conversation'
+                    end,
+                    true,
+                    jsonb_build_object('conversation_id', thread.id)
+                ),
+                private.contact_step(thread.customer_id)
+            ]
             || private.thread_steps(thread.id, login);
     elsif subject.kind = 'contact' then
         select c.* into contact from public.contacts c where c.id = subject.id;

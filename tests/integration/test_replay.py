@@ -172,7 +172,9 @@ def test_the_command_why_says_what_an_old_parser_left(inbox: Inbox) -> None:
     first, remedy = told.stdout.strip().splitlines()[:2]
     assert first.startswith("✗ The webhook was kept, but this part of it was not applied")
     assert "rapport replay" in remedy
-    assert re.search(r"^  ✓ signature +The signature of its webhook was good\.$", told.stdout, re.M)
+    assert re.search(
+        r"^  ✓ signature +The signature of its webhook was good\.$", told.stdout, re.MULTILINE
+    )
 
     # a number as a spreadsheet has written it, of the account's country
     inbox.connection.execute("update public.accounts set country = 'HR'")
