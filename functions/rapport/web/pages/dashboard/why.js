@@ -5,10 +5,11 @@ import { pill, skeleton } from "@rapport/live/elements/parts.js";
 import { language, text, word } from "@rapport/live/elements/texts.js";
 import { SectionPage, fieldsOf } from "./section_page.js";
 
-/** @import { WhyNotShownAnswer } from "../../database.types.js" */
+/** @import { Database } from "../../database.types.js" */
 /** @import { Desk } from "./desk.js" */
 
-/** @typedef {WhyNotShownAnswer["steps"][number]} Step */
+/** @typedef {Database["public"]["Functions"]["why_not_shown"]["Returns"]} Answer */
+/** @typedef {Answer["steps"][number]} Step */
 
 /** Why something does not show: the first broken step on top, and all steps in their order. */
 export class WhyPage extends SectionPage {
@@ -22,7 +23,7 @@ export class WhyPage extends SectionPage {
 
   constructor() {
     super();
-    /** @type {WhyNotShownAnswer | null} */
+    /** @type {Answer | null} */
     this.answer = null;
   }
 
@@ -57,7 +58,7 @@ export class WhyPage extends SectionPage {
     </div>`;
   }
 
-  /** @param {WhyNotShownAnswer} answer */
+  /** @param {Answer} answer */
   #top(answer) {
     return html`<section class="card why-top ${answer.broken ? "why-broken" : "why-fine"}" aria-label=${text(answer.broken ? "why.first" : "why.title")}>
         ${answer.broken ? icons.warning : deskIcons.check}
@@ -119,7 +120,7 @@ export class WhyPage extends SectionPage {
       const answer = await desk.call("why_not_shown", { reference, account_id: desk.account.id, login, language });
       if (asked !== this.#asked) return;
       this.answer = answer;
-      if (login === null) this.#readers = /** @type {any} */ (answer).steps.find(({ step }) => step === "access")?.facts.people ?? [];
+      if (login === null) this.#readers = answer.steps.find((/** @type {Step} */ { step }) => step === "access")?.facts.people ?? [];
     });
   }
 }
