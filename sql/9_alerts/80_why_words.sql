@@ -132,8 +132,8 @@ values
     ('why.found.nothing.remedy', 'en', 'Copy the id anew, from its beginning to its end. If it is right, it belongs to another account, or it was deleted.'),
     ('why.found.nothing.remedy', 'sl', 'Znova kopirajte id, od začetka do konca. Če je pravi, pripada drugemu računu ali pa je bil izbrisan.'),
 
-    ('why.signature.good', 'en', 'The signature of its webhook was good.'),
-    ('why.signature.good', 'sl', 'Podpis njegovega webhooka je bil pravi.'),
+    ('why.signature.good', 'en', 'The signature of the webhook was good.'),
+    ('why.signature.good', 'sl', 'Podpis webhooka je bil pravi.'),
     ('why.signature.refused', 'en', 'Since {since}, {count} webhooks were refused because of their signature, and no message has come since. What they held is not known.'),
     ('why.signature.refused', 'sl', 'Od {since} je bilo zaradi podpisa zavrnjenih toliko webhookov: {count}; od takrat ni prišlo nobeno sporočilo. Kaj je bilo v njih, ni znano.'),
     ('why.signature.refused.remedy', 'en', 'Compare the app''s secret (Meta, App settings, Basic) with WHATSAPP_APP_SECRET. Meta repeats refused webhooks for 7 days.'),

@@ -50,7 +50,7 @@ create function private.find_webhook(
 as $$
 declare
     -- a sender may escape a slash, so the bodies are searched for what stands before it
-    piece constant text := split_part(needle, '/', 1);
+    piece constant text := '"' || split_part(needle, '/', 1);
     quoted constant text := to_jsonb(needle)::text;
     found_webhook private.kept_webhook;
 begin
@@ -66,17 +66,27 @@ begin
         from latest l
         where position(piece in l.body) > 0
           and pg_input_is_valid(l.body, 'jsonb')
-        limit 100
+        limit 1000
     )
     select n.id, n.received_at, n.deliveries, v.phone_number_id, v.waba_id, r.reason
     into found_webhook
     from near n
     -- the change that names it, as a whole value: not a text in which somebody wrote it
     cross join lateral (
-        select e.entry ->> 'id' as waba_id, c.value #>> '{metadata,phone_number_id}' as phone_number_id
+        select i.waba_id, i.phone_number_id
         from jsonb_path_query(n.body::jsonb, 'lax $.entry[*]') as e (entry)
         cross join lateral jsonb_path_query(e.entry, 'lax $.changes[*].value') as c (value)
+        cross join lateral (
+            select
+                left(e.entry ->> 'id', 64) as waba_id,
+                left(c.value #>> '{metadata,phone_number_id}', 64) as phone_number_id
+        ) i
         where position(quoted in c.value::text) > 0
+          and (
+              account_ids is null
+              or private.webhook_account(phone_number_id => i.phone_number_id, waba_id => i.waba_id)
+                  = any (account_ids)
+          )
         limit 1
     ) v
     left join lateral (
@@ -90,9 +100,6 @@ begin
         limit 1
     ) r
         on true
-    where account_ids is null
-       or private.webhook_account(phone_number_id => v.phone_number_id, waba_id => v.waba_id)
-           = any (account_ids)
     order by n.received_at, n.id
     limit 1;
     return found_webhook;

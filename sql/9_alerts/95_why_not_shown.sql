@@ -263,7 +263,7 @@ begin
         return array[
             private.as_step('found.effect', true),
             private.as_step('read.no_parent', false, jsonb_build_object('parent_id', (
-                select e.parent_provider_id
+                select left(e.parent_provider_id, 200)
                 from public.whatsapp_channels w
                 join private.message_effects e
                     on e.whatsapp_channel_id = w.id

@@ -2144,8 +2144,8 @@ values
     ('why.found.nothing.remedy', 'en', 'Copy the id anew, from its beginning to its end. If it is right, it belongs to another account, or it was deleted.'),
     ('why.found.nothing.remedy', 'sl', 'Znova kopirajte id, od začetka do konca. Če je pravi, pripada drugemu računu ali pa je bil izbrisan.'),
 
-    ('why.signature.good', 'en', 'The signature of its webhook was good.'),
-    ('why.signature.good', 'sl', 'Podpis njegovega webhooka je bil pravi.'),
+    ('why.signature.good', 'en', 'The signature of the webhook was good.'),
+    ('why.signature.good', 'sl', 'Podpis webhooka je bil pravi.'),
     ('why.signature.refused', 'en', 'Since {since}, {count} webhooks were refused because of their signature, and no message has come since. What they held is not known.'),
     ('why.signature.refused', 'sl', 'Od {since} je bilo zaradi podpisa zavrnjenih toliko webhookov: {count}; od takrat ni prišlo nobeno sporočilo. Kaj je bilo v njih, ni znano.'),
     ('why.signature.refused.remedy', 'en', 'Compare the app''s secret (Meta, App settings, Basic) with WHATSAPP_APP_SECRET. Meta repeats refused webhooks for 7 days.'),
@@ -2797,7 +2797,7 @@ create function private.find_webhook(
 as $$
 declare
     -- a sender may escape a slash, so the bodies are searched for what stands before it
-    piece constant text := split_part(needle, '/', 1);
+    piece constant text := '"' || split_part(needle, '/', 1);
     quoted constant text := to_jsonb(needle)::text;
     found_webhook private.kept_webhook;
 begin
@@ -2813,17 +2813,27 @@ begin
         from latest l
         where position(piece in l.body) > 0
           and pg_input_is_valid(l.body, 'jsonb')
-        limit 100
+        limit 1000
     )
     select n.id, n.received_at, n.deliveries, v.phone_number_id, v.waba_id, r.reason
     into found_webhook
     from near n
     -- the change that names it, as a whole value: not a text in which somebody wrote it
     cross join lateral (
-        select e.entry ->> 'id' as waba_id, c.value #>> '{metadata,phone_number_id}' as phone_number_id
+        select i.waba_id, i.phone_number_id
         from jsonb_path_query(n.body::jsonb, 'lax $.entry[*]') as e (entry)
         cross join lateral jsonb_path_query(e.entry, 'lax $.changes[*].value') as c (value)
+        cross join lateral (
+            select
+                left(e.entry ->> 'id', 64) as waba_id,
+                left(c.value #>> '{metadata,phone_number_id}', 64) as phone_number_id
+        ) i
         where position(quoted in c.value::text) > 0
+          and (
+              account_ids is null
+              or private.webhook_account(phone_number_id => i.phone_number_id, waba_id => i.waba_id)
+                  = any (account_ids)
+          )
         limit 1
     ) v
     left join lateral (
@@ -2837,9 +2847,6 @@ begin
         limit 1
     ) r
         on true
-    where account_ids is null
-       or private.webhook_account(phone_number_id => v.phone_number_id, waba_id => v.waba_id)
-           = any (account_ids)
     order by n.received_at, n.id
     limit 1;
     return found_webhook;
@@ -4259,7 +4266,7 @@ begin
         return array[
             private.as_step('found.effect', true),
             private.as_step('read.no_parent', false, jsonb_build_object('parent_id', (
-                select e.parent_provider_id
+                select left(e.parent_provider_id, 200)
                 from public.whatsapp_channels w
                 join private.message_effects e
                     on e.whatsapp_channel_id = w.id

@@ -173,7 +173,7 @@ def test_the_command_why_says_what_an_old_parser_left(inbox: Inbox) -> None:
     assert first.startswith("✗ The webhook was kept, but this part of it was not applied")
     assert "rapport replay" in remedy
     assert re.search(
-        r"^  ✓ signature +The signature of its webhook was good\.$", told.stdout, re.MULTILINE
+        r"^  ✓ signature +The signature of the webhook was good\.$", told.stdout, re.MULTILINE
     )
 
     # a number as a spreadsheet has written it, of the account's country

@@ -35,18 +35,25 @@ create view private.rejected_webhooks
 as
 select
     owner.account_id,
-    r.value ->> 'waba_id' as waba_id,
-    r.value ->> 'phone_number_id' as phone_number_id,
-    r.value ->> 'reason' as reason,
-    private.rejection_remedy(r.value ->> 'reason') as remedy,
+    i.waba_id,
+    i.phone_number_id,
+    i.reason,
+    private.rejection_remedy(i.reason) as remedy,
     count(distinct e.id) as webhooks,
     count(*) as updates,
     min(e.received_at) as first_received_at,
     max(e.last_received_at) as last_received_at
 from private.webhook_events e
 cross join lateral jsonb_array_elements(e.rejected) as r (value)
+-- what comes from outside may have any length
+cross join lateral (
+    select
+        left(r.value ->> 'waba_id', 64) as waba_id,
+        left(r.value ->> 'phone_number_id', 64) as phone_number_id,
+        left(r.value ->> 'reason', 64) as reason
+) i
 left join public.whatsapp_channels number
-    on number.phone_number_id = r.value ->> 'phone_number_id'
+    on number.phone_number_id = i.phone_number_id
 left join (
     select w.waba_id, (array_agg(w.account_id))[1] as account_id
     from public.whatsapp_channels w
@@ -55,13 +62,12 @@ left join (
     -- if several accounts name it, its owner is not known
     having count(distinct w.account_id) = 1
 ) named
-    on named.waba_id = r.value ->> 'waba_id'
+    on named.waba_id = i.waba_id
 -- a registered number has one account, so it comes first
 cross join lateral (select coalesce(number.account_id, named.account_id) as account_id) owner
 where e.rejected <> '[]'
   and owner.account_id is not null
-group by
-    owner.account_id, r.value ->> 'waba_id', r.value ->> 'phone_number_id', r.value ->> 'reason';
+group by owner.account_id, i.waba_id, i.phone_number_id, i.reason;
 
 
 create function private.my_rejected_webhooks(is_counted boolean default private.check_plan())
