@@ -59,7 +59,7 @@ begin
         from private.webhook_events e
         where e.received_at between find_webhook.since and find_webhook.until
         order by e.received_at desc, e.id desc
-        limit 50000
+        limit 20000
     ),
     near as materialized (
         select l.*
@@ -377,7 +377,7 @@ comment on function private.webhook_account(text, text) is
 comment on type private.kept_webhook is
     'A raw webhook that names something, and why that part of it could not be applied.';
 comment on function private.find_webhook(text, uuid[], timestamptz, timestamptz) is
-    'The first webhook among the latest 50,000 of a span of time that names a value, about the given accounts or any.';
+    'The first webhook among the latest 20,000 of a span of time that names a value, about the given accounts or any.';
 comment on function private.signature_step(uuid[]) is
     'Whether webhooks were refused in the last day, and whether any has come since.';
 comment on function private.number_step(uuid, boolean) is

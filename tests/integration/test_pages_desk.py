@@ -497,6 +497,8 @@ def test_contacts_reminders_sync_health_and_settings(
         "select id from conversations where customer_id = %s and channel = 'whatsapp'", CILKA
     )
     olivia.evaluate("id => (location.hash = id)", str(chat_id))
+    expect(olivia.get_by_role("link", name="Why doesn't it show?")).to_be_visible()
+    look(olivia, "why-conversation")
     olivia.get_by_role("link", name="Why doesn't it show?").click()
     expect(olivia.locator(".why-top")).to_contain_text("match: true")
     olivia.get_by_label("Who should see it").select_option("Andrej Arko")
