@@ -2008,3 +2008,2672 @@ grant execute on function backend.figures() to service_role;
 
 comment on function backend.figures() is
     'Figures for alarms: the age of the oldest message to be sent (seconds), how many numbers are stopped, and of how many accounts the sync fails.';
+
+
+/*
+    Why something does not show: its way from the webhook to the people who see it, as steps in
+    their order. Each step says whether it is fine, in words and with the remedy. The files that
+    follow take the steps; why_not_shown asks for them.
+
+    A step has a code and facts, and its words are the sentence of that code, filled with the facts.
+*/
+create type private.why_step as (
+    step  text,
+    -- null where it can't be known
+    ok    boolean,
+    -- <step>.<what was found>
+    code  text,
+    facts jsonb
+);
+
+
+create function private.as_step(code text, ok boolean, facts jsonb default '{}')
+    returns private.why_step
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return (split_part(code, '.', 1), ok, code, coalesce(jsonb_strip_nulls(facts), '{}'))::private.why_step;
+end
+$$;
+
+
+create function private.fact_words(fact jsonb, language text, time_zone text)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    plain constant text := fact #>> '{}';
+begin
+    if jsonb_typeof(fact) = 'array' then
+        return (
+            select string_agg(private.fact_words(e.value, language, time_zone), ', ' order by e.place)
+            from jsonb_array_elements(fact) with ordinality as e (value, place)
+        );
+    elsif jsonb_typeof(fact) = 'string'
+        and plain ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d'
+        and pg_input_is_valid(plain, 'timestamptz')
+    then
+        -- to the second: a diagnosis compares times
+        return to_char(
+            plain::timestamptz at time zone time_zone,
+            case language when 'sl' then 'FMDD. FMMM. YYYY "ob" HH24:MI:SS' else 'FMDD FMMonth YYYY "at" HH24:MI:SS' end
+        ) || case time_zone when 'UTC' then ' UTC' else '' end;
+    end if;
+    return plain;
+end
+$$;
+
+
+create function private.why_words(key text, language text, time_zone text, facts jsonb)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select private.fill_names(s.sentence, (
+            select jsonb_object_agg(f.key, private.fact_words(f.value, why_words.language, time_zone))
+            from jsonb_each(facts) f
+        ))
+        from private.sentences s
+        where s.key = 'why.' || why_words.key
+          and s.language = why_words.language
+    );
+end
+$$;
+
+
+comment on type private.why_step is
+    'A step of the way on which something comes to be shown.';
+comment on function private.as_step(text, boolean, jsonb) is
+    'A step by its code, without the facts that are null.';
+comment on function private.fact_words(jsonb, text, text) is
+    'A fact as a sentence has it: a list with commas, a time by the clocks of a time zone.';
+comment on function private.why_words(text, text, text, jsonb) is
+    'The sentence of a code, filled with facts; null where there is none.';
+
+
+insert into private.sentences (key, language, sentence)
+values
+    ('why.summary.fine', 'en', 'Nothing is wrong, as far as it can be looked at.'),
+    ('why.summary.fine', 'sl', 'Nič ni narobe, kolikor je mogoče preveriti.'),
+
+    ('why.found.message', 'en', 'The id belongs to the message {message_id}.'),
+    ('why.found.message', 'sl', 'Id pripada sporočilu {message_id}.'),
+    ('why.found.effect', 'en', 'The id belongs to a reaction, an edit or a deletion. It is shown at the message that it changes, {message_id}.'),
+    ('why.found.effect', 'sl', 'Id pripada odzivu, popravku ali izbrisu. Prikazan je pri sporočilu, ki ga spreminja: {message_id}.'),
+    ('why.found.later', 'en', 'The id belongs to a message that is to be sent later.'),
+    ('why.found.later', 'sl', 'Id pripada sporočilu, ki bo poslano pozneje.'),
+    ('why.found.conversation', 'en', 'The id belongs to the conversation {conversation_id}.'),
+    ('why.found.conversation', 'sl', 'Id pripada pogovoru {conversation_id}.'),
+    ('why.found.booking', 'en', 'The id belongs to an appointment; its chat is the conversation {conversation_id}.'),
+    ('why.found.booking', 'sl', 'Id pripada terminu; njegov klepet je pogovor {conversation_id}.'),
+    ('why.found.key', 'en', 'The key stands for the conversation {conversation_id}. Rows, topics and events name it by this id, never by the key.'),
+    ('why.found.key', 'sl', 'Ključ pomeni pogovor {conversation_id}. Vrstice, teme in dogodki ga imenujejo s tem id-jem, nikoli s ključem.'),
+    ('why.found.key.remedy', 'en', 'Compare with this id in your client; resolve_conversation gives it for a key.'),
+    ('why.found.key.remedy', 'sl', 'V svojem odjemalcu primerjajte s tem id-jem; za ključ ga pove resolve_conversation.'),
+    ('why.found.key_account', 'en', 'The first part of the key, {account}, is not the external id of this account.'),
+    ('why.found.key_account', 'sl', 'Prvi del ključa, {account}, ni zunanji id tega računa.'),
+    ('why.found.key_account.remedy', 'en', 'A key is account, phone number id and customer number, joined by underscores: check its first part.'),
+    ('why.found.key_account.remedy', 'sl', 'Ključ so račun, id številke in številka stranke, povezani s podčrtaji: preverite prvi del.'),
+    ('why.found.key_number', 'en', 'The second part of the key, {phone_number_id}, is not a WhatsApp number of this account.'),
+    ('why.found.key_number', 'sl', 'Drugi del ključa, {phone_number_id}, ni številka WhatsApp tega računa.'),
+    ('why.found.key_number.remedy', 'en', 'Compare it with the number''s id at Meta. If it is right, have the number registered.'),
+    ('why.found.key_number.remedy', 'sl', 'Primerjajte ga z id-jem številke pri podjetju Meta. Če je pravi, naj se številka vpiše.'),
+    ('why.found.key_customer', 'en', 'Nobody with the number {customer} has a conversation with {phone_number_id}.'),
+    ('why.found.key_customer', 'sl', 'Nihče s številko {customer} nima pogovora s številko {phone_number_id}.'),
+    ('why.found.key_customer.remedy', 'en', 'Ask with the customer''s number alone: the person may write from another number, or to another one of yours.'),
+    ('why.found.key_customer.remedy', 'sl', 'Vprašajte samo s številko stranke: morda piše z druge številke ali na drugo vašo številko.'),
+    ('why.found.contact', 'en', 'It is the contact {contact_id}.'),
+    ('why.found.contact', 'sl', 'To je stik {contact_id}.'),
+    ('why.found.several', 'en', 'Several contacts could be meant: {contact_ids}.'),
+    ('why.found.several', 'sl', 'Mišljenih je lahko več stikov: {contact_ids}.'),
+    ('why.found.several.remedy', 'en', 'Write the number with its plus and country code, or give the id of one of them.'),
+    ('why.found.several.remedy', 'sl', 'Napišite številko s plusom in kodo države ali navedite id enega od njih.'),
+    ('why.found.number', 'en', 'It is the WhatsApp number {display_phone_number}.'),
+    ('why.found.number', 'sl', 'To je številka WhatsApp {display_phone_number}.'),
+    ('why.found.partner', 'en', 'It is the partner {metakocka_id} at Metakocka.'),
+    ('why.found.partner', 'sl', 'To je partner {metakocka_id} v Metakocki.'),
+    ('why.found.nothing', 'en', 'There is nothing here with this id: no message, conversation, contact, number or partner.'),
+    ('why.found.nothing', 'sl', 'S tem id-jem tu ni ničesar: ne sporočila, pogovora, stika, številke ne partnerja.'),
+    ('why.found.nothing.remedy', 'en', 'Copy the id anew, from its beginning to its end. If it is right, it belongs to another account, or it was deleted.'),
+    ('why.found.nothing.remedy', 'sl', 'Znova kopirajte id, od začetka do konca. Če je pravi, pripada drugemu računu ali pa je bil izbrisan.'),
+
+    ('why.signature.good', 'en', 'The signature of the webhook was good.'),
+    ('why.signature.good', 'sl', 'Podpis webhooka je bil pravi.'),
+    ('why.signature.refused', 'en', 'Since {since}, {count} webhooks were refused because of their signature, and no message has come since. What they held is not known.'),
+    ('why.signature.refused', 'sl', 'Od {since} je bilo zaradi podpisa zavrnjenih toliko webhookov: {count}; od takrat ni prišlo nobeno sporočilo. Kaj je bilo v njih, ni znano.'),
+    ('why.signature.refused.remedy', 'en', 'Compare the app''s secret (Meta, App settings, Basic) with WHATSAPP_APP_SECRET. Meta repeats refused webhooks for 7 days.'),
+    ('why.signature.refused.remedy', 'sl', 'Primerjajte skrivnost aplikacije (Meta, App settings, Basic) z WHATSAPP_APP_SECRET. Meta zavrnjene webhooke ponavlja 7 dni.'),
+    ('why.signature.some_refused', 'en', 'Since {since}, {count} webhooks were refused because of their signature, and others were taken. Whether this one was among the refused ones can''t be known: nothing of them is kept.'),
+    ('why.signature.some_refused', 'sl', 'Od {since} je bilo zaradi podpisa zavrnjenih toliko webhookov: {count}; drugi so bili sprejeti. Ali je bil ta med zavrnjenimi, ni mogoče vedeti: od njih se nič ne hrani.'),
+    ('why.signature.some_refused.remedy', 'en', 'Look whether two apps at Meta send to this address, and whether both secrets are set.'),
+    ('why.signature.some_refused.remedy', 'sl', 'Preverite, ali na ta naslov pošiljata dve aplikaciji podjetja Meta in ali sta nastavljeni obe skrivnosti.'),
+    ('why.signature.none_refused', 'en', 'No webhook was refused because of its signature in the last 24 hours; of earlier ones nothing is kept.'),
+    ('why.signature.none_refused', 'sl', 'V zadnjih 24 urah zaradi podpisa ni bil zavrnjen noben webhook; od prejšnjih se nič ne hrani.'),
+
+    ('why.stored.kept', 'en', 'Its webhook came at {received_at} and is kept as it was. Deliveries: {deliveries}.'),
+    ('why.stored.kept', 'sl', 'Njegov webhook je prišel {received_at} in se hrani, kot je bil. Dostav: {deliveries}.'),
+    ('why.stored.gone', 'en', 'It came at {received_at}. Its webhook itself is not kept any more, or came otherwise.'),
+    ('why.stored.gone', 'sl', 'Prišlo je {received_at}. Sam webhook se ne hrani več ali pa je prišel drugače.'),
+    ('why.stored.none', 'en', 'No webhook with this id is among the latest that are kept.'),
+    ('why.stored.none', 'sl', 'Med zadnjimi webhooki, ki se hranijo, ni nobenega s tem id-jem.'),
+    ('why.stored.none.remedy', 'en', 'See at Meta whether the app is subscribed to the WhatsApp Business account and to "messages", and which address it calls. Meta repeats a webhook that was not taken for 7 days.'),
+    ('why.stored.none.remedy', 'sl', 'Pri podjetju Meta preverite, ali je aplikacija naročena na račun WhatsApp Business in na "messages" ter kateri naslov kliče. Nesprejet webhook Meta ponavlja 7 dni.'),
+    ('why.stored.no_number', 'en', 'No contact has this number, and no webhook among the latest names it.'),
+    ('why.stored.no_number', 'sl', 'Te številke nima noben stik in noben od zadnjih webhookov je ne omenja.'),
+    ('why.stored.no_number.remedy', 'en', 'Check the number. If the person has written, see at Meta whether the app is subscribed to the WhatsApp Business account and to "messages", and which address it calls.'),
+    ('why.stored.no_number.remedy', 'sl', 'Preverite številko. Če je oseba pisala, pri podjetju Meta preverite, ali je aplikacija naročena na račun WhatsApp Business in na "messages" ter kateri naslov kliče.'),
+
+    ('why.read.applied', 'en', 'It was read and applied.'),
+    ('why.read.applied', 'sl', 'Prebrano je bilo in uporabljeno.'),
+    ('why.read.unknown_phone_number_id', 'en', 'The webhook was kept, but not applied: it is for the number {phone_number_id}, which was not registered.'),
+    ('why.read.unknown_phone_number_id', 'sl', 'Webhook se hrani, a ni bil uporabljen: je za številko {phone_number_id}, ki ni bila vpisana.'),
+    ('why.read.unknown_phone_number_id.remedy', 'en', 'Have the number registered (whatsapp_channels), then have the webhook applied by rapport replay.'),
+    ('why.read.unknown_phone_number_id.remedy', 'sl', 'Naj se številka vpiše (whatsapp_channels), nato naj se webhook obdela z ukazom rapport replay.'),
+    ('why.read.unhandled', 'en', 'The webhook was kept, but this part of it was not applied ({reason}): this kind is not understood.'),
+    ('why.read.unhandled', 'sl', 'Webhook se hrani, a ta njegov del ni bil uporabljen ({reason}): te vrste program ne razume.'),
+    ('why.read.unhandled.remedy', 'en', 'Run rapport replay after an update of this service; the webhook is kept until then, for 90 days.'),
+    ('why.read.unhandled.remedy', 'sl', 'Po posodobitvi te storitve zaženite rapport replay; webhook se do takrat hrani, 90 dni.'),
+    ('why.read.refused', 'en', 'The webhook was kept, but the database refused this part of it.'),
+    ('why.read.refused', 'sl', 'Webhook se hrani, a je baza ta njegov del zavrnila.'),
+    ('why.read.refused.remedy', 'en', 'Tell the people who run this service the time of the webhook: its reason stands in private.webhook_events. Then have it applied by rapport replay.'),
+    ('why.read.refused.remedy', 'sl', 'Upravljavcem te storitve povejte čas webhooka: razlog je v private.webhook_events. Nato naj se obdela z ukazom rapport replay.'),
+    ('why.read.nothing', 'en', 'The webhook was kept and nothing of it was rejected, but there is no such message.'),
+    ('why.read.nothing', 'sl', 'Webhook se hrani in nič v njem ni bilo zavrnjeno, a takega sporočila ni.'),
+    ('why.read.nothing.remedy', 'en', 'Have the webhook applied again by rapport replay; it changes nothing that is right.'),
+    ('why.read.nothing.remedy', 'sl', 'Naj se webhook znova obdela z ukazom rapport replay; kar je prav, se ne spremeni.'),
+    ('why.read.only_status', 'en', 'Only reports of this message have come ({status}), not the message: it was sent from another program, or before the number was registered.'),
+    ('why.read.only_status', 'sl', 'Prišla so le poročila o tem sporočilu ({status}), ne pa sporočilo: poslal ga je drug program ali pa je starejše od vpisa številke.'),
+    ('why.read.only_status.remedy', 'en', 'Send from here, or subscribe the app to smb_message_echoes at Meta, which tells what the phone app sends.'),
+    ('why.read.only_status.remedy', 'sl', 'Pošiljajte od tu ali pa pri podjetju Meta aplikacijo naročite na smb_message_echoes, ki pove, kaj pošilja telefon.'),
+    ('why.read.no_parent', 'en', 'The message that it changes has not come ({parent_id}). It waits for that message.'),
+    ('why.read.no_parent', 'sl', 'Sporočilo, ki ga spreminja, ni prišlo ({parent_id}). Čaka na to sporočilo.'),
+    ('why.read.no_parent.remedy', 'en', 'Ask why that message does not show.'),
+    ('why.read.no_parent.remedy', 'sl', 'Vprašajte, zakaj se tisto sporočilo ne prikaže.'),
+    ('why.read.no_contact', 'en', 'A webhook of {received_at} names this number, but no contact has it: the contact was deleted, or now has another number.'),
+    ('why.read.no_contact', 'sl', 'Webhook, ki je prišel {received_at}, omenja to številko, a je nima noben stik: bil je izbrisan ali pa ima zdaj drugo številko.'),
+    ('why.read.no_contact.remedy', 'en', 'If the person writes again, there is a new contact.'),
+    ('why.read.no_contact.remedy', 'sl', 'Če oseba znova piše, nastane nov stik.'),
+
+    ('why.number.registered', 'en', 'The number {display_phone_number} ({phone_number_id}) is registered.'),
+    ('why.number.registered', 'sl', 'Številka {display_phone_number} ({phone_number_id}) je vpisana.'),
+    ('why.number.stopped', 'en', 'Since {stopped_at} nothing is sent from the number {display_phone_number}: {reason}'),
+    ('why.number.stopped', 'sl', 'Od {stopped_at} se s številke {display_phone_number} nič ne pošilja: {reason}'),
+    ('why.number.stopped.remedy', 'en', 'Solve it at Meta, then let the number send again (resume_channel): what waits is sent.'),
+    ('why.number.stopped.remedy', 'sl', 'Odpravite razlog pri podjetju Meta, nato spet vključite pošiljanje (resume_channel): kar čaka, bo poslano.'),
+    ('why.number.unknown', 'en', 'The number {phone_number_id} is not registered here.'),
+    ('why.number.unknown', 'sl', 'Številka {phone_number_id} tu ni vpisana.'),
+    ('why.number.unknown.remedy', 'en', 'Have the number registered (whatsapp_channels), then have its webhooks applied by rapport replay.'),
+    ('why.number.unknown.remedy', 'sl', 'Naj se številka vpiše (whatsapp_channels), nato naj se njeni webhooki obdelajo z ukazom rapport replay.'),
+    ('why.rejected.none', 'en', 'No webhook of this number was rejected.'),
+    ('why.rejected.none', 'sl', 'Noben webhook te številke ni bil zavrnjen.'),
+    ('why.rejected.some', 'en', 'Webhooks of this number that could not be applied: {count} ({reasons}), the latest at {last_at}.'),
+    ('why.rejected.some', 'sl', 'Webhooki te številke, ki jih ni bilo mogoče uporabiti: {count} ({reasons}), zadnji {last_at}.'),
+    ('why.rejected.some.remedy', 'en', 'rejected_webhooks says what to do about each; then rapport replay applies them.'),
+    ('why.rejected.some.remedy', 'sl', 'rejected_webhooks pri vsakem pove, kaj storiti; nato jih obdela rapport replay.'),
+    ('why.received.latest', 'en', 'Somebody last wrote to this number at {at}.'),
+    ('why.received.latest', 'sl', 'Na to številko je nekdo nazadnje pisal {at}.'),
+    ('why.received.none', 'en', 'Nobody has written to this number since it was registered at {since}. Whether anybody tried can''t be known.'),
+    ('why.received.none', 'sl', 'Na to številko ni pisal nihče, odkar je bila vpisana {since}. Ali je kdo poskusil, ni mogoče vedeti.'),
+    ('why.received.none.remedy', 'en', 'Write to it from a telephone. If nothing comes, see at Meta whether the app is subscribed to the account and to "messages".'),
+    ('why.received.none.remedy', 'sl', 'Pišite nanjo s telefona. Če nič ne pride, pri podjetju Meta preverite, ali je aplikacija naročena na račun in na "messages".');
+
+
+/*
+    The sentences of the further steps: sending, showing, telling, and the ERP.
+*/
+insert into private.sentences (key, language, sentence)
+values
+    ('why.later.waiting', 'en', 'It is to be sent at {send_at}.'),
+    ('why.later.waiting', 'sl', 'Poslano bo {send_at}.'),
+    ('why.later.waiting.remedy', 'en', 'Change its time, or wait.'),
+    ('why.later.waiting.remedy', 'sl', 'Spremenite čas ali počakajte.'),
+    ('why.later.overdue', 'en', 'It was to be sent at {send_at}, and still waits.'),
+    ('why.later.overdue', 'sl', 'Moralo bi biti poslano {send_at}, a še čaka.'),
+    ('why.later.overdue.remedy', 'en', 'Ask the people who run this service whether its schedule send_later runs.'),
+    ('why.later.overdue.remedy', 'sl', 'Upravljavce te storitve vprašajte, ali teče urnik send_later.'),
+    ('why.later.cancelled', 'en', 'It was cancelled before its time.'),
+    ('why.later.cancelled', 'sl', 'Preklicano je bilo, preden je prišel njegov čas.'),
+    ('why.later.cancelled.remedy', 'en', 'Write it again.'),
+    ('why.later.cancelled.remedy', 'sl', 'Napišite ga znova.'),
+    ('why.later.failed', 'en', 'It could not be sent at its time: {reason}'),
+    ('why.later.failed', 'sl', 'Ob njegovem času ga ni bilo mogoče poslati: {reason}'),
+    ('why.later.failed.remedy', 'en', 'Correct that and write it again.'),
+    ('why.later.failed.remedy', 'sl', 'Popravite to in ga napišite znova.'),
+
+    ('why.written.by', 'en', 'It was written at {at} by {name}.'),
+    ('why.written.by', 'sl', 'Napisano je bilo {at}; napisal/-a: {name}.'),
+    ('why.queued.done', 'en', 'It was put in the queue and left it.'),
+    ('why.queued.done', 'sl', 'Dano je bilo v čakalno vrsto in jo je zapustilo.'),
+    ('why.queued.waiting', 'en', 'It has been in the queue since {since}.'),
+    ('why.queued.waiting', 'sl', 'V čakalni vrsti je od {since}.'),
+    ('why.queued.lost', 'en', 'Its status is "queued", but it is not in the queue.'),
+    ('why.queued.lost', 'sl', 'Njegovo stanje je "queued", a ga ni v čakalni vrsti.'),
+    ('why.queued.lost.remedy', 'en', 'Write it again, and tell the people who run this service its id.'),
+    ('why.queued.lost.remedy', 'sl', 'Napišite ga znova in njegov id povejte upravljavcem te storitve.'),
+    ('why.queued.behind', 'en', 'It waits for an earlier message of the conversation, {message_id}.'),
+    ('why.queued.behind', 'sl', 'Čaka na prejšnje sporočilo v pogovoru, {message_id}.'),
+    ('why.queued.behind.remedy', 'en', 'Ask why that message does not show; once it is sent or dropped, this one goes.'),
+    ('why.queued.behind.remedy', 'sl', 'Vprašajte, zakaj se tisto sporočilo ne prikaže; ko bo poslano ali opuščeno, gre tudi to.'),
+    ('why.queued.again', 'en', 'WhatsApp did not take it (error {error_code}: {reason}). The next try, number {attempt}, is at {next_at}.'),
+    ('why.queued.again', 'sl', 'WhatsApp ga ni sprejel (napaka {error_code}: {reason}). Naslednji poskus, številka {attempt}, bo {next_at}.'),
+    ('why.queued.again.remedy', 'en', 'It is tried again by itself.'),
+    ('why.queued.again.remedy', 'sl', 'Poskus se ponovi sam.'),
+    ('why.claimed.done', 'en', 'A worker took it.'),
+    ('why.claimed.done', 'sl', 'Delavec ga je prevzel.'),
+    ('why.claimed.now', 'en', 'A worker has it, until {until} at the latest.'),
+    ('why.claimed.now', 'sl', 'Delavec ga ima, najpozneje do {until}.'),
+    ('why.claimed.soon', 'en', 'No worker has taken it yet; that may take a minute.'),
+    ('why.claimed.soon', 'sl', 'Delavec ga še ni prevzel; to lahko traja minuto.'),
+    ('why.claimed.nobody', 'en', 'It has waited since {since}, and no worker has taken it.'),
+    ('why.claimed.nobody', 'sl', 'Čaka od {since} in noben delavec ga ni prevzel.'),
+    ('why.claimed.nobody.remedy', 'en', 'Ask the people who run this service whether deliver_outbound runs, and whether the doorbell (set_doorbell) has its address.'),
+    ('why.claimed.nobody.remedy', 'sl', 'Upravljavce te storitve vprašajte, ali teče deliver_outbound in ali ima zvonec (set_doorbell) pravi naslov.'),
+    ('why.sent.accepted', 'en', 'WhatsApp took it at {at} as {provider_id}.'),
+    ('why.sent.accepted', 'sl', 'WhatsApp ga je sprejel {at} kot {provider_id}.'),
+    ('why.sent.running', 'en', 'The call to WhatsApp is being made.'),
+    ('why.sent.running', 'sl', 'Klic na WhatsApp poteka.'),
+    ('why.sent.refused', 'en', 'WhatsApp refused it at {at}, error {error_code}: {reason}'),
+    ('why.sent.refused', 'sl', 'WhatsApp ga je zavrnil {at}, napaka {error_code}: {reason}'),
+    ('why.sent.refused.remedy', 'en', 'Solve that, then send it again, or drop it.'),
+    ('why.sent.refused.remedy', 'sl', 'Odpravite to, nato ga pošljite znova ali opustite.'),
+    ('why.sent.failed', 'en', 'It was not sent: {reason}'),
+    ('why.sent.failed', 'sl', 'Ni bilo poslano: {reason}'),
+    ('why.sent.failed.remedy', 'en', 'Write it again if it is still needed.'),
+    ('why.sent.failed.remedy', 'sl', 'Če je še potrebno, ga napišite znova.'),
+    ('why.sent.unknown', 'en', 'WhatsApp may have it: nobody answered the call of {at}.'),
+    ('why.sent.unknown', 'sl', 'Morda ga WhatsApp ima: na klic, ki je bil {at}, ni bilo odgovora.'),
+    ('why.sent.unknown.remedy', 'en', 'A report of WhatsApp settles it. After two minutes send it again, or drop it.'),
+    ('why.sent.unknown.remedy', 'sl', 'Razreši ga poročilo WhatsAppa. Po dveh minutah ga pošljite znova ali opustite.'),
+    ('why.receipts.read', 'en', 'The person read it at {at}.'),
+    ('why.receipts.read', 'sl', 'Oseba ga je prebrala {at}.'),
+    ('why.receipts.delivered', 'en', 'It was delivered at {at}.'),
+    ('why.receipts.delivered', 'sl', 'Dostavljeno je bilo {at}.'),
+    ('why.receipts.none', 'en', 'WhatsApp has not reported yet that it was delivered: the telephone may be off.'),
+    ('why.receipts.none', 'sl', 'WhatsApp še ni sporočil, da je dostavljeno: telefon je morda izklopljen.'),
+    ('why.receipts.failed', 'en', 'WhatsApp took it, and reported at {at} that it was not delivered, error {error_code}: {reason}'),
+    ('why.receipts.failed', 'sl', 'WhatsApp ga je sprejel in {at} sporočil, da ni dostavljeno, napaka {error_code}: {reason}'),
+    ('why.receipts.failed.remedy', 'en', 'Solve that, then send it again, or drop it.'),
+    ('why.receipts.failed.remedy', 'sl', 'Odpravite to, nato ga pošljite znova ali opustite.'),
+    ('why.queue.empty', 'en', 'Nothing waits to be sent from it.'),
+    ('why.queue.empty', 'sl', 'Nič ne čaka, da bi bilo poslano z nje.'),
+    ('why.queue.moving', 'en', 'Messages that wait to be sent from it: {count}, the oldest since {since}.'),
+    ('why.queue.moving', 'sl', 'Sporočila, ki čakajo na pošiljanje z nje: {count}, najstarejše od {since}.'),
+    ('why.queue.late', 'en', 'Messages that wait to be sent from it: {count}, the oldest since {since}. That is too long.'),
+    ('why.queue.late', 'sl', 'Sporočila, ki čakajo na pošiljanje z nje: {count}, najstarejše od {since}. To je predolgo.'),
+    ('why.queue.late.remedy', 'en', 'Ask the people who run this service whether deliver_outbound runs.'),
+    ('why.queue.late.remedy', 'sl', 'Upravljavce te storitve vprašajte, ali teče deliver_outbound.'),
+
+    ('why.contact.known', 'en', 'Its contact is {contact_id}.'),
+    ('why.contact.known', 'sl', 'Njegov stik je {contact_id}.'),
+    ('why.contact.group', 'en', 'It belongs to a group, which has no contact.'),
+    ('why.contact.group', 'sl', 'Pripada skupini, ki nima stika.'),
+    ('why.contact.merged', 'en', 'The contact was merged into another one at {at}: {merged_into}. Its conversations are shown there.'),
+    ('why.contact.merged', 'sl', 'Stik je bil {at} združen z drugim: {merged_into}. Njegovi pogovori so prikazani tam.'),
+    ('why.contact.merged.remedy', 'en', 'Open that contact, or take the merge back (undo_merge).'),
+    ('why.contact.merged.remedy', 'sl', 'Odprite tisti stik ali razveljavite združitev (undo_merge).'),
+    ('why.contact.deleted', 'en', 'The contact was deleted at {at}. Lists leave it and its conversations out.'),
+    ('why.contact.deleted', 'sl', 'Stik je bil izbrisan {at}. V seznamih ni ne njega ne njegovih pogovorov.'),
+    ('why.contact.deleted.remedy', 'en', 'If the person writes again, there is a new contact.'),
+    ('why.contact.deleted.remedy', 'sl', 'Če oseba znova piše, nastane nov stik.'),
+    ('why.known.by', 'en', 'It is known by {identities}.'),
+    ('why.known.by', 'sl', 'Prepozna se po: {identities}.'),
+    ('why.known.by_nothing', 'en', 'It has no proved number, email or username: a message of this person makes another contact.'),
+    ('why.known.by_nothing', 'sl', 'Nima potrjene številke, e-naslova ne uporabniškega imena: iz sporočila te osebe nastane drug stik.'),
+    ('why.known.by_nothing.remedy', 'en', 'Write the number into the contact, or confirm what the customer has written (confirm_contact).'),
+    ('why.known.by_nothing.remedy', 'sl', 'Vpišite številko v stik ali potrdite, kar je napisala stranka (confirm_contact).'),
+    ('why.known.unproved', 'en', 'The customer has written this number, and nobody has confirmed it: messages from it make another contact.'),
+    ('why.known.unproved', 'sl', 'To številko je napisala stranka in nihče je ni potrdil: iz sporočil s te številke nastane drug stik.'),
+    ('why.known.unproved.remedy', 'en', 'If the number is right, confirm it (confirm_contact).'),
+    ('why.known.unproved.remedy', 'sl', 'Če je številka prava, jo potrdite (confirm_contact).'),
+    ('why.status.shown', 'en', 'Its status is {status}: the contacts page and the live chat show it, also under that filter.'),
+    ('why.status.shown', 'sl', 'Njegovo stanje je {status}: stran s stiki in klepet ga pokažeta, tudi pod tem filtrom.'),
+
+    ('why.message.kept', 'en', 'The message has the number {seq} in its conversation.'),
+    ('why.message.kept', 'sl', 'Sporočilo ima v pogovoru številko {seq}.'),
+    ('why.message.latest', 'en', 'Its latest message is {message_id}, number {seq}, of {at}.'),
+    ('why.message.latest', 'sl', 'Njegovo zadnje sporočilo je {message_id}, številka {seq}, čas {at}.'),
+    ('why.message.none', 'en', 'It has no message yet.'),
+    ('why.message.none', 'sl', 'Nima še nobenega sporočila.'),
+    ('why.message.deleted', 'en', 'The message was deleted for everybody at {at}; its line stays, without its text.'),
+    ('why.message.deleted', 'sl', 'Sporočilo je bilo {at} izbrisano za vse; vrstica ostane, brez besedila.'),
+    ('why.message.deleted.remedy', 'en', 'Nothing can bring its text back. Ask the person to write it again.'),
+    ('why.message.deleted.remedy', 'sl', 'Besedila ni mogoče vrniti. Prosite osebo, naj ga napiše znova.'),
+    ('why.conversation.found', 'en', 'It stands in the conversation {conversation_id} (older key: {key}).'),
+    ('why.conversation.found', 'sl', 'Je v pogovoru {conversation_id} (starejši ključ: {key}).'),
+    ('why.conversation.plain', 'en', 'It stands in the conversation {conversation_id}.'),
+    ('why.conversation.plain', 'sl', 'Je v pogovoru {conversation_id}.'),
+    ('why.conversation.none', 'en', 'It has no conversation: it is on the contacts page, and the inbox lists conversations.'),
+    ('why.conversation.none', 'sl', 'Nima pogovora: je na strani s stiki, prejeto pa našteva pogovore.'),
+    ('why.list.shown', 'en', 'The inbox lists the conversation: its status is {status}, and it is not snoozed.'),
+    ('why.list.shown', 'sl', 'Prejeto našteje ta pogovor: njegovo stanje je {status} in ni preložen.'),
+    ('why.list.assigned', 'en', 'The inbox lists the conversation: its status is {status}, and {assignee} has it. "Free" leaves it out, and so does "Mine" for others.'),
+    ('why.list.assigned', 'sl', 'Prejeto našteje ta pogovor: njegovo stanje je {status} in ima ga {assignee}. Pod "Prosti" ga ni, pod "Moji" pa ga drugi ne vidijo.'),
+    ('why.list.closed', 'en', 'The conversation is closed: the inbox lists it under any status and under "closed", not under "open".'),
+    ('why.list.closed', 'sl', 'Pogovor je zaprt: prejeto ga našteje med vsemi in med zaprtimi, ne med odprtimi.'),
+    ('why.list.snoozed', 'en', 'The conversation is snoozed until {until}: the inbox leaves it out until then, or until the customer writes.'),
+    ('why.list.snoozed', 'sl', 'Pogovor je preložen do {until}: do takrat, ali dokler stranka ne piše, ga v prejetem ni.'),
+    ('why.list.snoozed.remedy', 'en', 'End the snooze, or press the button for snoozed conversations above the list.'),
+    ('why.list.snoozed.remedy', 'sl', 'Končajte preložitev ali nad seznamom pritisnite gumb za preložene pogovore.'),
+
+    ('why.access.people', 'en', 'These people may see it: {names}.'),
+    ('why.access.people', 'sl', 'Videti ga smejo: {names}.'),
+    ('why.access.nobody', 'en', 'Nobody works for the account, so nobody may see it.'),
+    ('why.access.nobody', 'sl', 'Za ta račun nihče ne dela, zato ga nihče ne sme videti.'),
+    ('why.access.nobody.remedy', 'en', 'Have a member added to the account (account_members).'),
+    ('why.access.nobody.remedy', 'sl', 'Naj se računu doda član (account_members).'),
+    ('why.access.staff', 'en', '{name} works for the account ({role}) and may see it.'),
+    ('why.access.staff', 'sl', '{name} dela za ta račun ({role}) in ga sme videti.'),
+    ('why.access.customer', 'en', '{name} is its customer and may see it in the portal.'),
+    ('why.access.customer', 'sl', '{name} je njegova stranka in ga sme videti v portalu.'),
+    ('why.access.refused', 'en', 'This login neither works for the account nor is the customer: it may not see it.'),
+    ('why.access.refused', 'sl', 'Ta prijava ne dela za ta račun in ni njegova stranka: videti ga ne sme.'),
+    ('why.access.refused.remedy', 'en', 'Check with which login the person is signed in. A customer is let in by an invitation to the portal, a colleague by a row in account_members.'),
+    ('why.access.refused.remedy', 'sl', 'Preverite, s katero prijavo je oseba prijavljena. Stranka vstopi z vabilom v portal, sodelavec z vrstico v account_members.'),
+
+    ('why.log.entry', 'en', 'The change log has it: {operation}, version {version}, at {at}.'),
+    ('why.log.entry', 'sl', 'Dnevnik sprememb ga ima: {operation}, različica {version}, {at}.'),
+    ('why.log.none', 'en', 'The change log has no entry of it: clients that were away do not learn of it.'),
+    ('why.log.none', 'sl', 'V dnevniku sprememb ga ni: odjemalci, ki jih ni bilo, zanj ne izvedo.'),
+    ('why.log.none.remedy', 'en', 'Load the page again, which reads the rows anew, and tell the people who run this service.'),
+    ('why.log.none.remedy', 'sl', 'Znova naložite stran, ki vrstice prebere na novo, in povejte upravljavcem te storitve.'),
+    ('why.log.old', 'en', 'It is older than the change log reaches.'),
+    ('why.log.old', 'sl', 'Starejše je, kot sega dnevnik sprememb.'),
+    ('why.topics.named', 'en', 'Changes of it are told on {topics}.'),
+    ('why.topics.named', 'sl', 'Njegove spremembe se povedo na: {topics}.'),
+    ('why.broadcast.sent', 'en', 'It was broadcast at {at} on {topics}.'),
+    ('why.broadcast.sent', 'sl', 'Oddano je bilo {at} na: {topics}.'),
+    ('why.broadcast.renamed', 'en', 'It was broadcast at {at} on {topics}; since then somebody has left, and the topics have new names.'),
+    ('why.broadcast.renamed', 'sl', 'Oddano je bilo {at} na: {topics}; od takrat je nekdo odšel in teme imajo nova imena.'),
+    ('why.broadcast.renamed.remedy', 'en', 'A client that still listens to the old names has to ask my_topics again; the page does, once it is loaded.'),
+    ('why.broadcast.renamed.remedy', 'sl', 'Odjemalec, ki še posluša stara imena, mora znova vprašati my_topics; stran to stori, ko se naloži.'),
+    ('why.broadcast.none', 'en', 'No broadcast of it is kept, though it is younger than three days. Clients find it in the change log at their next catch-up.'),
+    ('why.broadcast.none', 'sl', 'Nobena oddaja o njem se ne hrani, čeprav je mlajše od treh dni. Odjemalci ga najdejo v dnevniku sprememb, ko naslednjič dohitijo zamujeno.'),
+    ('why.broadcast.none.remedy', 'en', 'Load the page again. If it happens again, have the database''s log searched for "broadcast failed".'),
+    ('why.broadcast.none.remedy', 'sl', 'Znova naložite stran. Če se ponovi, naj se v dnevniku baze poišče "broadcast failed".'),
+    ('why.broadcast.unseen', 'en', 'The latest change was not broadcast: none is, where nothing has changed that clients see.'),
+    ('why.broadcast.unseen', 'sl', 'Zadnja sprememba ni bila oddana: če se ni spremenilo nič, kar odjemalci vidijo, se ne odda.'),
+    ('why.broadcast.old', 'en', 'Broadcasts are kept for three days; this one would be older.'),
+    ('why.broadcast.old', 'sl', 'Oddaje se hranijo tri dni; ta bi bila starejša.'),
+    ('why.heard.read', 'en', 'Read it: {names}.'),
+    ('why.heard.read', 'sl', 'Prebrali: {names}.'),
+    ('why.heard.looking', 'en', 'Looking at the conversation in the last two minutes: {names}. Whether their pages heard it can''t be known: Realtime keeps no list.'),
+    ('why.heard.looking', 'sl', 'V zadnjih dveh minutah gledajo pogovor: {names}. Ali so ga njihove strani slišale, ni mogoče vedeti: Realtime ne hrani seznama.'),
+    ('why.heard.at_desk', 'en', 'At the desk in the last two minutes: {names}; nobody has read it. Whether their pages heard it can''t be known: Realtime keeps no list.'),
+    ('why.heard.at_desk', 'sl', 'V zadnjih dveh minutah za pultom: {names}; prebral ga ni nihče. Ali so ga njihove strani slišale, ni mogoče vedeti: Realtime ne hrani seznama.'),
+    ('why.heard.nobody', 'en', 'Nobody has read it, and nobody was at the desk in the last two minutes. Who heard it can''t be known: Realtime keeps no list.'),
+    ('why.heard.nobody', 'sl', 'Prebral ga ni nihče in v zadnjih dveh minutah za pultom ni bilo nikogar. Kdo ga je slišal, ni mogoče vedeti: Realtime ne hrani seznama.'),
+
+    ('why.connection.active', 'en', 'The account is connected to Metakocka.'),
+    ('why.connection.active', 'sl', 'Račun je povezan z Metakocko.'),
+    ('why.connection.none', 'en', 'The account is not connected to Metakocka.'),
+    ('why.connection.none', 'sl', 'Račun ni povezan z Metakocko.'),
+    ('why.connection.none.remedy', 'en', 'Connect it: a row in metakocka_connections, and the company''s secret key as a parameter.'),
+    ('why.connection.none.remedy', 'sl', 'Povežite ga: vrstica v metakocka_connections in skrivni ključ podjetja kot parameter.'),
+    ('why.connection.off', 'en', 'The connection to Metakocka is turned off.'),
+    ('why.connection.off', 'sl', 'Povezava z Metakocko je izključena.'),
+    ('why.connection.off.remedy', 'en', 'Set active of the connection to true; what has changed meanwhile is sent then.'),
+    ('why.connection.off.remedy', 'sl', 'Povezavi nastavite active na true; kar se je medtem spremenilo, bo takrat poslano.'),
+    ('why.connection.paused', 'en', 'Metakocka takes no calls until {until}: {reason}'),
+    ('why.connection.paused', 'sl', 'Metakocka do {until} ne sprejema klicev: {reason}'),
+    ('why.connection.paused.remedy', 'en', 'Solve that at Metakocka. The sync goes on by itself; paused_until = null tries at once.'),
+    ('why.connection.paused.remedy', 'sl', 'Odpravite to v Metakocki. Usklajevanje se nadaljuje samo; paused_until = null poskusi takoj.'),
+    ('why.partner.mapped', 'en', 'The contact {contact_id} is the partner {metakocka_id}.'),
+    ('why.partner.mapped', 'sl', 'Stik {contact_id} je partner {metakocka_id}.'),
+    ('why.partner.unmapped', 'en', 'The contact {contact_id} is no partner yet.'),
+    ('why.partner.unmapped', 'sl', 'Stik {contact_id} še ni partner.'),
+    ('why.partner.unmapped.remedy', 'en', 'Send it: sync-to-metakocka, or an edit of the contact.'),
+    ('why.partner.unmapped.remedy', 'sl', 'Pošljite ga: sync-to-metakocka ali sprememba stika.'),
+    ('why.partner.unlinked', 'en', 'A person has said that the contact {contact_id} is not to be synchronized.'),
+    ('why.partner.unlinked', 'sl', 'Oseba je določila, da se stik {contact_id} ne usklajuje.'),
+    ('why.partner.unlinked.remedy', 'en', 'Send the contact by sync-to-metakocka, which links it again.'),
+    ('why.partner.unlinked.remedy', 'sl', 'Pošljite stik s sync-to-metakocka, ki ga spet poveže.'),
+    ('why.partner.unread', 'en', 'No contact is this partner, and no question or error names it. All partners were last read at {last_run}.'),
+    ('why.partner.unread', 'sl', 'Noben stik ni ta partner in ne omenja ga nobeno vprašanje ne napaka. Vsi partnerji so bili nazadnje prebrani {last_run}.'),
+    ('why.partner.unread.remedy', 'en', 'Read it: sync-from-metakocka with this id. If Metakocka does not know it, check the id (mk_id) and the company.'),
+    ('why.partner.unread.remedy', 'sl', 'Preberite ga: sync-from-metakocka s tem id-jem. Če ga Metakocka ne pozna, preverite id (mk_id) in podjetje.'),
+    ('why.partner.open', 'en', 'No contact is the partner {metakocka_id} yet.'),
+    ('why.partner.open', 'sl', 'Noben stik še ni partner {metakocka_id}.'),
+    ('why.question.none', 'en', 'Nobody has to decide anything.'),
+    ('why.question.none', 'sl', 'O ničemer ni treba odločiti.'),
+    ('why.question.field', 'en', 'Both sides have changed {fields}, and a person has to decide since {since}.'),
+    ('why.question.field', 'sl', 'Obe strani sta spremenili {fields}; od {since} mora odločiti oseba.'),
+    ('why.question.field.remedy', 'en', 'Answer it in the section Metakocka (resolve_sync_conflict).'),
+    ('why.question.field.remedy', 'sl', 'Odgovorite v razdelku Metakocka (resolve_sync_conflict).'),
+    ('why.question.identity', 'en', 'A person has to decide since {since} which contact and which partner belong together.'),
+    ('why.question.identity', 'sl', 'Od {since} mora oseba odločiti, kateri stik in kateri partner spadata skupaj.'),
+    ('why.question.identity.remedy', 'en', 'Answer it in the section Metakocka (resolve_sync_conflict).'),
+    ('why.question.identity.remedy', 'sl', 'Odgovorite v razdelku Metakocka (resolve_sync_conflict).'),
+    ('why.fields.complete', 'en', 'No required field is missing.'),
+    ('why.fields.complete', 'sl', 'Ne manjka nobeno obvezno polje.'),
+    ('why.fields.missing', 'en', 'Metakocka requires fields that the contact lacks: {missing}.'),
+    ('why.fields.missing', 'sl', 'Metakocka zahteva polja, ki jih stik nima: {missing}.'),
+    ('why.fields.missing.remedy', 'en', 'Fill them in; the contact is sent then by itself.'),
+    ('why.fields.missing.remedy', 'sl', 'Izpolnite jih; stik se nato pošlje sam.'),
+    ('why.call.none', 'en', 'No call to Metakocka has an open outcome.'),
+    ('why.call.none', 'sl', 'Noben klic v Metakocko nima odprtega izida.'),
+    ('why.call.unknown', 'en', 'A call of {since} ended without an answer: the partner may have been made. The sync looks for it before it calls again.'),
+    ('why.call.unknown', 'sl', 'Klic, ki je bil {since}, se je končal brez odgovora: partner je morda nastal. Usklajevanje ga poišče, preden kliče znova.'),
+    ('why.call.unknown.remedy', 'en', 'The next run settles it by itself.'),
+    ('why.call.unknown.remedy', 'sl', 'Naslednje usklajevanje to uredi samo.'),
+    ('why.error.none', 'en', 'No error since both sides last agreed.'),
+    ('why.error.none', 'sl', 'Odkar se strani nazadnje ujemata, ni napake.'),
+    ('why.error.latest', 'en', 'The latest error, of {at} ({error_code}): {reason}'),
+    ('why.error.latest', 'sl', 'Zadnja napaka, čas {at} ({error_code}): {reason}'),
+    ('why.error.latest.remedy', 'en', 'sync_errors has its details. Correct the contact or the partner; it is tried again.'),
+    ('why.error.latest.remedy', 'sl', 'Podrobnosti so v sync_errors. Popravite stik ali partnerja; poskus se ponovi.'),
+    ('why.mark.none', 'en', 'Nothing of it waits to be sent.'),
+    ('why.mark.none', 'sl', 'Nič od tega ne čaka na pošiljanje.'),
+    ('why.mark.waiting', 'en', 'It waits to be sent since {since}.'),
+    ('why.mark.waiting', 'sl', 'Na pošiljanje čaka od {since}.'),
+    ('why.mark.late', 'en', 'It has waited to be sent since {since}; tries: {attempts}.'),
+    ('why.mark.late', 'sl', 'Na pošiljanje čaka od {since}; poskusov: {attempts}.'),
+    ('why.mark.late.remedy', 'en', 'Ask the people who run this service whether metakocka_sync runs; rapport sync does the same at once.'),
+    ('why.mark.late.remedy', 'sl', 'Upravljavce te storitve vprašajte, ali teče metakocka_sync; rapport sync stori isto takoj.'),
+    ('why.agreed.since', 'en', 'Both sides last agreed at {at}.'),
+    ('why.agreed.since', 'sl', 'Strani sta se nazadnje uskladili {at}.'),
+    ('why.agreed.never', 'en', 'Both sides have not agreed yet.'),
+    ('why.agreed.never', 'sl', 'Strani se še nista uskladili.');
+
+
+/*
+    What an id or a number stands for: an id of ours, WhatsApp's id of a message or of a number, a
+    telephone number as people write it, Metakocka's id of a partner, or the older key of a
+    conversation. Every look-up stays in the given accounts; null stands for all of them.
+*/
+create type private.why_subject as (
+    -- message, conversation, contact, number or partner
+    kind       text,
+    -- how it was named, where one kind has several ways
+    part       text,
+    id         uuid,
+    account_id uuid,
+    -- the id of WhatsApp or Metakocka by which it was named
+    outside_id text
+);
+
+
+create function private.written_number(reference text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    plain text := btrim(normalize(reference, nfkc));
+begin
+    -- marks of direction and joining, which are copied along
+    plain := translate(plain, U&'\00AD\200B\200C\200D\200E\200F\202A\202B\202C\202D\202E\2060\2066\2067\2068\2069\FEFF', '');
+    plain := regexp_replace(plain, '^(tel|whatsapp|callto):\s*', '', 'i');
+    plain := regexp_replace(plain, '^(https?://)?(wa\.me/|api\.whatsapp\.com/send/?\?phone=)\+?', '+', 'i');
+    plain := regexp_replace(plain, '^([1-9]\d{6,14})@(s\.whatsapp\.net|c\.us)$', '+\1', 'i');
+    -- a zero that is not dialled from abroad
+    plain := regexp_replace(plain, '(\S)\s*\(0\)', '\1');
+    if plain !~ '^\(?\+?[\d\s().\-/·‐‑‒–—―−]+$'
+        or length(regexp_replace(plain, '\D', '', 'g')) not between 6 and 20
+    then
+        return null;
+    end if;
+    return case when plain ~ '^\(?\+' then '+' else '' end || regexp_replace(plain, '\D', '', 'g');
+end
+$$;
+
+
+create function private.contacts_of_number(number text, account_ids uuid[])
+    returns setof private.why_subject
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    digits constant text := ltrim(number, '+');
+    -- with a plus or two zeros, or with a country code and nothing in front
+    spelling constant text := private.match_key(
+        kind => 'phone', value => case when digits like '00%' then substr(digits, 3) else digits end);
+    national constant text := ltrim(digits, '0');
+begin
+    return query
+        select distinct 'contact', 'phone', i.contact_id, i.account_id, i.value
+        from public.contact_identities i
+        where i.kind = 'phone'
+          and i.match_key = spelling
+          and (account_ids is null or i.account_id = any (account_ids));
+    if found or number like '+%' or digits like '00%' or length(national) < 6 then
+        return;
+    end if;
+    -- as it is dialled in its country: the end of the number
+    return query
+        select distinct 'contact', 'phone', i.contact_id, i.account_id, i.value
+        from public.contact_identities i
+        where i.kind = 'phone'
+          and right(i.match_key, length(national)) = national
+          and length(i.match_key) - length(national) <= 4
+          and (account_ids is null or i.account_id = any (account_ids));
+end
+$$;
+
+
+create function private.subjects_of_id(id uuid, account_ids uuid[])
+    returns setof private.why_subject
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+        select s.*
+        from (
+            select 'message', null, m.id, m.account_id, null
+            from public.messages m
+            where m.id = subjects_of_id.id
+            union all
+            -- once it is sent, the message has the same id
+            select 'message', 'later', l.id, l.account_id, null
+            from public.scheduled_messages l
+            where l.id = subjects_of_id.id
+              and not exists (select from public.messages m where m.id = l.id)
+            union all
+            select 'conversation', null, k.id, k.account_id, null
+            from public.conversations k
+            where k.id = subjects_of_id.id
+            union all
+            select 'conversation', 'booking', k.id, k.account_id, null
+            from public.conversations k
+            where k.booking_id = subjects_of_id.id
+            union all
+            select 'contact', null, c.id, c.account_id, null
+            from public.contacts c
+            where c.id = subjects_of_id.id
+            union all
+            select 'number', null, w.id, w.account_id, w.phone_number_id
+            from public.whatsapp_channels w
+            where w.id = subjects_of_id.id
+        ) s (kind, part, id, account_id, outside_id)
+        where account_ids is null or s.account_id = any (account_ids);
+end
+$$;
+
+
+create function private.subjects_of_provider_id(provider_id text, account_ids uuid[])
+    returns setof private.why_subject
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+        select 'message', s.part, s.id, w.account_id, subjects_of_provider_id.provider_id
+        from public.whatsapp_channels w
+        cross join lateral (
+            (
+                select null, m.id
+                from public.messages m
+                where m.whatsapp_channel_id = w.id
+                  and m.provider_id = subjects_of_provider_id.provider_id
+                union
+                -- an earlier attempt
+                select null, t.message_id
+                from private.outbound_attempts t
+                where t.whatsapp_channel_id = w.id
+                  and t.provider_id = subjects_of_provider_id.provider_id
+            )
+            union all
+            (
+                select 'effect', p.id
+                from private.message_effects e
+                left join public.messages p
+                    on p.whatsapp_channel_id = w.id
+                   and p.provider_id = e.parent_provider_id
+                where e.whatsapp_channel_id = w.id
+                  and e.provider_id = subjects_of_provider_id.provider_id
+                  and e.kind <> 'original'
+                limit 1
+            )
+        ) s (part, id)
+        where account_ids is null or w.account_id = any (account_ids);
+end
+$$;
+
+
+create function private.why_subjects(reference text, account_ids uuid[])
+    returns setof private.why_subject
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    number constant text := private.written_number(reference);
+begin
+    if pg_input_is_valid(reference, 'uuid') then
+        return query select * from private.subjects_of_id(reference::uuid, account_ids);
+        return;
+    elsif reference ~ '^[A-Za-z0-9-]{1,64}_[0-9]{1,32}_[0-9]{1,32}$' then
+        return query
+            select 'conversation', 'key', k.id, a.id, reference
+            from public.accounts a
+            join public.whatsapp_channels w
+                on w.account_id = a.id
+               and w.phone_number_id = split_part(reference, '_', 2)
+            join public.conversations k
+                on k.whatsapp_channel_id = w.id
+               and k.account_id = a.id
+            join public.conversation_activity v
+                on v.conversation_id = k.id
+            where a.external_id = split_part(reference, '_', 1)
+              and k.thread_key = 'phone:' || private.match_key('phone', split_part(reference, '_', 3))
+              and (account_ids is null or a.id = any (account_ids))
+            -- as resolve_conversation
+            order by (k.status <> 'closed') desc, v.last_message_at desc, k.id
+            limit 1;
+        return;
+    end if;
+
+    return query select * from private.subjects_of_provider_id(reference, account_ids);
+    return query
+        select 'number', null, w.id, w.account_id, w.phone_number_id
+        from public.whatsapp_channels w
+        where (
+            w.phone_number_id = reference
+            or regexp_replace(w.display_phone_number, '\D', '', 'g') = ltrim(number, '+')
+        )
+          and (account_ids is null or w.account_id = any (account_ids));
+    if number is not null then
+        return query select * from private.contacts_of_number(number, account_ids);
+        -- as the customer has written it, without any proof
+        return query
+            select 'contact', 'unproved', c.id, c.account_id, c.phone
+            from public.contacts c
+            where c.phone = '+' || ltrim(number, '+')
+              and c.deleted_at is null
+              and (account_ids is null or c.account_id = any (account_ids))
+              and not exists (
+                  select
+                  from public.contact_identities i
+                  where i.account_id = c.account_id
+                    and i.kind = 'phone'
+                    and i.match_key = private.match_key('phone', c.phone)
+              );
+    elsif reference ~ '^@?[^@\s]+$' or reference ~ '^[^@\s]+@[^@\s]+$' then
+        return query
+            select 'contact', i.kind, i.contact_id, i.account_id, i.value
+            from public.contact_identities i
+            where i.kind in ('email', 'username', 'bsuid')
+              and i.match_key = private.match_key(i.kind, ltrim(reference, '@'))
+              and (account_ids is null or i.account_id = any (account_ids));
+    end if;
+    return query
+        select distinct 'partner', null, p.contact_id, p.account_id, reference
+        from (
+            select m.contact_id, m.account_id
+            from public.metakocka_contact_mappings m
+            where m.metakocka_id = reference
+            union all
+            select c.contact_id, c.account_id
+            from public.sync_conflicts c
+            where c.state = 'open'
+              and (
+                  c.metakocka_id = reference
+                  or c.partners @> jsonb_build_array(jsonb_build_object('metakocka_id', reference))
+              )
+            union all
+            select e.contact_id, e.account_id
+            from public.sync_errors e
+            where e.metakocka_id = reference
+        ) p
+        where account_ids is null or p.account_id = any (account_ids);
+end
+$$;
+
+
+comment on type private.why_subject is
+    'The thing for which an id or a number stands.';
+comment on function private.written_number(text) is
+    'The digits of a telephone number as people write it, with its plus where it has one; null for another text.';
+comment on function private.contacts_of_number(text, uuid[]) is
+    'The contacts that are known by a number: by all of its digits, or, without a country code, by its end.';
+comment on function private.subjects_of_id(uuid, uuid[]) is
+    'The row to which one of our ids belongs.';
+comment on function private.subjects_of_provider_id(text, uuid[]) is
+    'The message, or the effect on a message, to which an id of WhatsApp belongs.';
+comment on function private.why_subjects(text, uuid[]) is
+    'The things for which an id or a number may stand, in the given accounts or in all.';
+
+
+/*
+    The way in: signature, raw webhook, and what was made of it.
+*/
+create function private.webhook_account(phone_number_id text, waba_id text)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return coalesce(
+        (
+            select w.account_id
+            from public.whatsapp_channels w
+            where w.phone_number_id = webhook_account.phone_number_id
+        ),
+        -- if several accounts name it, its owner is not known
+        (
+            select (array_agg(w.account_id))[1]
+            from public.whatsapp_channels w
+            where w.waba_id = webhook_account.waba_id
+            having count(distinct w.account_id) = 1
+        )
+    );
+end
+$$;
+
+
+create type private.kept_webhook as (
+    id              bigint,
+    received_at     timestamptz,
+    deliveries      integer,
+    phone_number_id text,
+    waba_id         text,
+    -- why the part that is meant could not be applied; null where it could
+    reason          text
+);
+
+
+create function private.find_webhook(
+    needle text,
+    account_ids uuid[],
+    since timestamptz,
+    until timestamptz
+)
+    returns private.kept_webhook
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    -- a sender may escape a slash, so the bodies are searched for what stands before it
+    piece constant text := '"' || split_part(needle, '/', 1);
+    quoted constant text := to_jsonb(needle)::text;
+    found_webhook private.kept_webhook;
+begin
+    with latest as materialized (
+        select e.id, e.body, e.received_at, e.deliveries, e.rejected
+        from private.webhook_events e
+        where e.received_at between find_webhook.since and find_webhook.until
+        order by e.received_at desc, e.id desc
+        limit 20000
+    ),
+    near as materialized (
+        select l.*
+        from latest l
+        where position(piece in l.body) > 0
+          and pg_input_is_valid(l.body, 'jsonb')
+        limit 1000
+    )
+    select n.id, n.received_at, n.deliveries, v.phone_number_id, v.waba_id, r.reason
+    into found_webhook
+    from near n
+    -- the change that names it, as a whole value: not a text in which somebody wrote it
+    cross join lateral (
+        select i.waba_id, i.phone_number_id
+        from jsonb_path_query(n.body::jsonb, 'lax $.entry[*]') as e (entry)
+        cross join lateral jsonb_path_query(e.entry, 'lax $.changes[*].value') as c (value)
+        cross join lateral (
+            select
+                left(e.entry ->> 'id', 64) as waba_id,
+                left(c.value #>> '{metadata,phone_number_id}', 64) as phone_number_id
+        ) i
+        where position(quoted in c.value::text) > 0
+          and (
+              account_ids is null
+              or private.webhook_account(phone_number_id => i.phone_number_id, waba_id => i.waba_id)
+                  = any (account_ids)
+          )
+        limit 1
+    ) v
+    left join lateral (
+        select j.value ->> 'reason' as reason
+        from jsonb_array_elements(n.rejected) as j (value)
+        where j.value ->> 'provider_id' = needle
+           or j.value ->> 'provider_id' is null
+           -- a number names all of its messages
+           or needle ~ '^[0-9]+$'
+        order by j.value ->> 'provider_id' is null
+        limit 1
+    ) r
+        on true
+    order by n.received_at, n.id
+    limit 1;
+    return found_webhook;
+end
+$$;
+
+
+create function private.signature_step(account_ids uuid[])
+    returns private.why_step
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    refused record;
+begin
+    select sum(r.count) as count, min(r.first_at) as since
+    into refused
+    from private.refused_signatures r
+    where r.hour > now() - interval '1 day';
+    if refused.count is null then
+        return private.as_step('signature.none_refused', null);
+    end if;
+    -- of the accounts in question alone: the traffic of others is nobody's to know
+    return case
+        when exists (
+            select
+            from public.conversation_activity a
+            join public.conversations k
+                on k.id = a.conversation_id
+            where k.channel = 'whatsapp'
+              and a.last_inbound_at >= refused.since
+              and (account_ids is null or a.account_id = any (account_ids))
+        ) then private.as_step('signature.some_refused', null, to_jsonb(refused))
+        else private.as_step('signature.refused', false, to_jsonb(refused))
+    end;
+end
+$$;
+
+
+create function private.number_step(whatsapp_channel_id uuid, is_for_sending boolean)
+    returns private.why_step
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    number public.whatsapp_channels;
+    facts jsonb;
+begin
+    select w.*
+    into number
+    from public.whatsapp_channels w
+    where w.id = number_step.whatsapp_channel_id;
+    facts := jsonb_build_object(
+        'whatsapp_channel_id', number.id,
+        'phone_number_id', number.phone_number_id,
+        'display_phone_number', number.display_phone_number,
+        'stopped_at', number.stopped_at,
+        'error_code', number.stopped_code,
+        'reason', number.stopped_reason
+    );
+    if is_for_sending and number.stopped_at is not null then
+        return private.as_step('number.stopped', false, facts);
+    end if;
+    return private.as_step('number.registered', true, facts);
+end
+$$;
+
+
+create function private.rejection_step(reason text, facts jsonb)
+    returns private.why_step
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return private.as_step(
+        case
+            when reason in ('unknown_phone_number_id', 'unknown_account')
+                then 'read.unknown_phone_number_id'
+            when reason = 'refused' then 'read.refused'
+            else 'read.unhandled'
+        end,
+        false,
+        facts || jsonb_build_object('reason', reason)
+    );
+end
+$$;
+
+
+create function private.webhook_facts(webhook private.kept_webhook, account_ids uuid[])
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return jsonb_build_object(
+        -- it counts the webhooks of all accounts
+        'event_id', case when account_ids is null then webhook.id end,
+        'received_at', webhook.received_at,
+        'deliveries', webhook.deliveries,
+        'phone_number_id', webhook.phone_number_id,
+        'waba_id', webhook.waba_id
+    );
+end
+$$;
+
+
+-- The way of a message that is there.
+create function private.received_steps(post public.messages, account_ids uuid[])
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    -- the same transaction has stored both
+    webhook constant private.kept_webhook := private.find_webhook(
+        needle => post.provider_id,
+        account_ids => array[post.account_id],
+        since => post.created_at,
+        until => post.created_at
+    );
+begin
+    return array[
+        private.as_step('signature.good', true),
+        case
+            when webhook.id is not null then private.as_step(
+                'stored.kept', true, private.webhook_facts(webhook, account_ids))
+            else private.as_step(
+                'stored.gone', true, jsonb_build_object('received_at', post.created_at))
+        end,
+        private.as_step('read.applied', true, jsonb_build_object('provider_id', post.provider_id)),
+        private.number_step(post.whatsapp_channel_id, is_for_sending => false)
+    ];
+end
+$$;
+
+
+-- The way of what has not become a message or a contact.
+create function private.missing_steps(needle text, is_number boolean, account_ids uuid[])
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    webhook constant private.kept_webhook := private.find_webhook(
+        needle => needle,
+        account_ids => account_ids,
+        since => now() - interval '7 days',
+        until => now()
+    );
+    facts constant jsonb := private.webhook_facts(webhook, account_ids);
+    statuses text[];
+    stored private.why_step[];
+    number uuid;
+begin
+    if webhook.id is not null then
+        stored := array[
+            private.as_step('signature.good', true),
+            private.as_step('stored.kept', true, facts)
+        ];
+    end if;
+    if webhook.reason is not null then
+        number := (
+            select w.id
+            from public.whatsapp_channels w
+            where w.phone_number_id = webhook.phone_number_id
+        );
+        return stored
+            || private.rejection_step(webhook.reason, facts)
+            || case
+                -- since then
+                when number is not null then private.number_step(number, is_for_sending => false)
+                else private.as_step('number.unknown', false, facts)
+            end;
+    end if;
+
+    if not is_number then
+        select array_agg(s.status order by s.at)
+        into statuses
+        from public.whatsapp_channels w
+        join private.message_statuses s
+            on s.whatsapp_channel_id = w.id
+           and s.provider_id = needle
+        where account_ids is null or w.account_id = any (account_ids);
+        if statuses is not null then
+            return coalesce(stored, array[private.as_step('signature.good', true)])
+                || private.as_step(
+                    'read.only_status', false, jsonb_build_object('status', statuses));
+        end if;
+    end if;
+    if webhook.id is null then
+        return array[
+            private.signature_step(account_ids),
+            private.as_step(case when is_number then 'stored.no_number' else 'stored.none' end, false)
+        ];
+    end if;
+    return stored || case
+        when is_number then private.as_step('read.no_contact', false, facts)
+        else private.as_step('read.nothing', false, facts)
+    end;
+end
+$$;
+
+
+create function private.number_steps(whatsapp_channel_id uuid)
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    number public.whatsapp_channels;
+    rejected record;
+    queued record;
+    latest timestamptz;
+begin
+    select w.*
+    into number
+    from public.whatsapp_channels w
+    where w.id = number_steps.whatsapp_channel_id;
+
+    select sum(r.webhooks) as count, max(r.last_received_at) as last_at,
+           array_agg(distinct r.reason) as reasons
+    into rejected
+    from private.rejected_webhooks r
+    where r.account_id = number.account_id
+      and r.phone_number_id = number.phone_number_id;
+
+    select count(*) as count, min(m.created_at) as since
+    into queued
+    from private.outbound_queue q
+    join public.messages m
+        on m.id = q.message_id
+    where q.whatsapp_channel_id = number.id;
+
+    latest := (
+        select max(a.last_inbound_at)
+        from public.conversations k
+        join public.conversation_activity a
+            on a.conversation_id = k.id
+        where k.whatsapp_channel_id = number.id
+    );
+
+    return array[
+        case when latest is null then private.signature_step(array[number.account_id])
+            else private.as_step('signature.good', true) end,
+        private.number_step(number.id, is_for_sending => true),
+        case
+            when rejected.count is null then private.as_step('rejected.none', true)
+            else private.as_step('rejected.some', false, to_jsonb(rejected))
+        end,
+        case
+            when latest is null then private.as_step(
+                'received.none', null, jsonb_build_object('since', number.created_at))
+            else private.as_step('received.latest', true, jsonb_build_object('at', latest))
+        end,
+        case
+            when queued.count = 0 then private.as_step('queue.empty', true)
+            when queued.since < now() - interval '5 minutes'
+                then private.as_step('queue.late', false, to_jsonb(queued))
+            else private.as_step('queue.moving', true, to_jsonb(queued))
+        end
+    ];
+end
+$$;
+
+
+comment on function private.webhook_account(text, text) is
+    'The account that a webhook is about: that of the registered number, or else the only one that names the WhatsApp Business account.';
+comment on type private.kept_webhook is
+    'A raw webhook that names something, and why that part of it could not be applied.';
+comment on function private.find_webhook(text, uuid[], timestamptz, timestamptz) is
+    'The first webhook among the latest 20,000 of a span of time that names a value, about the given accounts or any.';
+comment on function private.signature_step(uuid[]) is
+    'Whether webhooks were refused in the last day, and whether any has come since.';
+comment on function private.number_step(uuid, boolean) is
+    'Whether a number is registered and, for sending, not stopped.';
+comment on function private.rejection_step(text, jsonb) is
+    'Why a part of a webhook was not applied.';
+comment on function private.webhook_facts(private.kept_webhook, uuid[]) is
+    'What may be told of a webhook. Its id only where all accounts are asked about.';
+comment on function private.received_steps(public.messages, uuid[]) is
+    'The way in of a message that is there.';
+comment on function private.missing_steps(text, boolean, uuid[]) is
+    'The way in of a message or a number that is not there.';
+comment on function private.number_steps(uuid) is
+    'The state of a number of the account.';
+
+
+/*
+    The way out: a message of ours from its writing to WhatsApp's reports, and one that is to be
+    sent later.
+*/
+create function private.error_facts(code integer, reason text, at timestamptz)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return jsonb_build_object(
+        'error_code', code,
+        'reason', left(coalesce(
+            (select e.sentence from private.send_errors e where e.code = error_facts.code),
+            reason
+        ), 500),
+        'at', at
+    );
+end
+$$;
+
+
+create function private.queued_steps(post public.messages)
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    job private.outbound_queue;
+    earlier uuid;
+    last_try private.outbound_attempts;
+    since jsonb;
+begin
+    select q.*
+    into job
+    from private.outbound_queue q
+    where q.message_id = post.id;
+    if not found then
+        return array[private.as_step('queued.lost', false)];
+    elsif job.state <> 'queued' then
+        return array[
+            private.as_step('queued.done', true),
+            private.as_step('claimed.now', true, jsonb_build_object('until', job.leased_until)),
+            private.as_step('sent.running', null)
+        ];
+    end if;
+
+    earlier := (
+        select q.message_id
+        from private.outbound_queue q
+        where q.conversation_id = job.conversation_id
+          and q.seq < job.seq
+        order by q.seq
+        limit 1
+    );
+    if earlier is not null then
+        return array[private.as_step(
+            'queued.behind', false, jsonb_build_object('message_id', earlier))];
+    end if;
+
+    select t.*
+    into last_try
+    from private.outbound_attempts t
+    where t.message_id = post.id
+      and t.outcome = 'refused'
+    order by t.attempt desc
+    limit 1;
+    if found and job.attempts > 0 and job.not_before > now() then
+        return array[private.as_step(
+            'queued.again',
+            false,
+            private.error_facts(last_try.error_code, last_try.error_message, last_try.ended_at)
+                || jsonb_build_object('next_at', job.not_before, 'attempt', job.attempts + 1)
+        )];
+    end if;
+    -- tried again: it waits since that time
+    since := jsonb_build_object('since', greatest(post.created_at, least(job.not_before, now())));
+    return array[
+        private.as_step('queued.waiting', true, since),
+        case
+            when post.created_at < now() - interval '5 minutes'
+                and job.not_before < now() - interval '5 minutes'
+                then private.as_step('claimed.nobody', false, since)
+            else private.as_step('claimed.soon', null)
+        end
+    ];
+end
+$$;
+
+
+create function private.sent_steps(post public.messages)
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    steps private.why_step[];
+    last_try timestamptz;
+begin
+    if post.status = 'queued' then
+        return private.queued_steps(post);
+    end if;
+
+    last_try := (
+        select max(t.begun_at)
+        from private.outbound_attempts t
+        where t.message_id = post.id
+    );
+    if last_try is null and post.provider_id is null and post.status = 'failed' then
+        return array[private.as_step(
+            'sent.failed',
+            false,
+            private.error_facts(post.error_code, post.error_message, post.failed_at)
+        )];
+    end if;
+    steps := array[private.as_step('queued.done', true), private.as_step('claimed.done', true)];
+    if post.status = 'unknown' then
+        return steps || private.as_step(
+            'sent.unknown', false, jsonb_build_object('at', last_try));
+    elsif post.status = 'failed' and post.provider_id is null then
+        return steps || private.as_step(
+            case when post.error_code is null then 'sent.failed' else 'sent.refused' end,
+            false,
+            private.error_facts(post.error_code, post.error_message, post.failed_at)
+        );
+    end if;
+
+    steps := steps || private.as_step('sent.accepted', true, jsonb_build_object(
+        'at', coalesce(post.sent_at, last_try, post.created_at),
+        'provider_id', post.provider_id
+    ));
+    return steps || case
+        when post.status = 'failed' then private.as_step(
+            'receipts.failed',
+            false,
+            private.error_facts(post.error_code, post.error_message, post.failed_at)
+        )
+        when post.read_at is not null
+            then private.as_step('receipts.read', true, jsonb_build_object('at', post.read_at))
+        when post.delivered_at is not null then private.as_step(
+            'receipts.delivered', true, jsonb_build_object('at', post.delivered_at))
+        else private.as_step('receipts.none', null)
+    end;
+end
+$$;
+
+
+create function private.written_step(at timestamptz, name text)
+    returns private.why_step
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return private.as_step('written.by', true, jsonb_build_object('at', at, 'name', name));
+end
+$$;
+
+
+create function private.later_steps(later_id uuid)
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    later public.scheduled_messages;
+begin
+    select l.*
+    into later
+    from public.scheduled_messages l
+    where l.id = later_id;
+    return array[
+        private.written_step(later.created_at, later.author_name),
+        case later.status
+            when 'cancelled' then private.as_step('later.cancelled', false)
+            when 'failed' then private.as_step(
+                'later.failed', false, jsonb_build_object('reason', later.error_message))
+            else private.as_step(
+                case
+                    when later.send_at < now() - interval '5 minutes' then 'later.overdue'
+                    else 'later.waiting'
+                end,
+                false,
+                jsonb_build_object('send_at', later.send_at)
+            )
+        end
+    ];
+end
+$$;
+
+
+comment on function private.error_facts(integer, text, timestamptz) is
+    'An error of WhatsApp: its code, and the sentence of the code or the given one.';
+comment on function private.queued_steps(public.messages) is
+    'Where a message that is to be sent stands: in the queue, behind another one, with a worker.';
+comment on function private.sent_steps(public.messages) is
+    'The way out of a message of ours on WhatsApp, from the queue on.';
+comment on function private.written_step(timestamptz, text) is
+    'Who wrote a message, and when.';
+comment on function private.later_steps(uuid) is
+    'Where a message stands that is to be sent later.';
+
+
+/*
+    From the row to the people: contact, conversation, lists, rights, change log, topics, broadcast,
+    and who heard it.
+*/
+create function private.contact_step(contact_id uuid)
+    returns private.why_step
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    contact public.contacts;
+begin
+    if contact_id is null then
+        return private.as_step('contact.group', true);
+    end if;
+    select c.*
+    into contact
+    from public.contacts c
+    where c.id = contact_step.contact_id;
+    if contact.merged_into is not null then
+        return private.as_step('contact.merged', false, jsonb_build_object(
+            'contact_id', contact.id,
+            'merged_into', contact.merged_into,
+            'merge_id', (
+                select g.id
+                from public.contact_merges g
+                where g.dropped_contact_id = contact.id
+                  and g.undone_at is null
+            ),
+            'at', contact.deleted_at
+        ));
+    elsif contact.deleted_at is not null then
+        return private.as_step('contact.deleted', false, jsonb_build_object(
+            'contact_id', contact.id, 'at', contact.deleted_at));
+    end if;
+    return private.as_step('contact.known', true, jsonb_build_object('contact_id', contact.id));
+end
+$$;
+
+
+create function private.known_step(contact_id uuid)
+    returns private.why_step
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    identities constant text[] := array(
+        select i.value
+        from public.contact_identities i
+        where i.contact_id = known_step.contact_id
+        order by i.kind, i.match_key
+        limit 20
+    );
+begin
+    if identities = '{}' then
+        return private.as_step('known.by_nothing', null);
+    end if;
+    return private.as_step('known.by', true, jsonb_build_object('identities', identities));
+end
+$$;
+
+
+create function private.conversation_steps(conversation_id uuid)
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    thread public.conversations;
+    key text;
+    desk record;
+    facts jsonb;
+begin
+    select k.*
+    into thread
+    from public.conversations k
+    where k.id = conversation_steps.conversation_id;
+    select concat_ws('_', a.external_id, w.phone_number_id, substr(thread.thread_key, 7))
+    into key
+    from public.accounts a
+    join public.whatsapp_channels w
+        on w.id = thread.whatsapp_channel_id
+    where a.id = thread.account_id
+      and a.external_id is not null
+      and thread.thread_key like 'phone:%';
+    select s.snoozed_until, m.display_name as assignee
+    into desk
+    from public.desk_states s
+    left join public.account_members m
+        on m.account_id = s.account_id
+       and m.user_id = s.assignee_id
+    where s.id = thread.id;
+
+    facts := jsonb_build_object(
+        'conversation_id', thread.id,
+        'channel', thread.channel,
+        'key', key,
+        'status', thread.status,
+        'assignee', desk.assignee,
+        'until', desk.snoozed_until
+    );
+    return array[
+        private.as_step(
+            case when key is null then 'conversation.plain' else 'conversation.found' end, true, facts),
+        case
+            when desk.snoozed_until > now() then private.as_step('list.snoozed', false, facts)
+            when thread.status = 'closed' then private.as_step('list.closed', true, facts)
+            when desk.assignee is not null then private.as_step('list.assigned', true, facts)
+            else private.as_step('list.shown', true, facts)
+        end
+    ];
+end
+$$;
+
+
+-- Everybody who may see rows of an account and a customer.
+create function private.readers(account_id uuid, customer_id uuid)
+    returns table (user_id uuid, side text, name text, role text)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+        select m.user_id, 'staff', m.display_name, m.role
+        from public.account_members m
+        where m.account_id = readers.account_id
+        union all
+        select c.portal_user_id, 'customer', coalesce(c.name, 'customer'), 'customer'
+        from public.customers c
+        where c.id = readers.customer_id
+          and c.portal_user_id is not null
+        order by 2 desc, 3, 1
+        limit 200;
+end
+$$;
+
+
+create function private.access_step(account_id uuid, customer_id uuid, login uuid)
+    returns private.why_step
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    reader record;
+    names text[];
+    people jsonb;
+begin
+    if login is not null then
+        select r.*
+        into reader
+        from private.readers(access_step.account_id, access_step.customer_id) r
+        where r.user_id = login
+        order by r.side desc
+        limit 1;
+        if not found then
+            return private.as_step('access.refused', false);
+        end if;
+        return private.as_step('access.' || reader.side, true, to_jsonb(reader));
+    end if;
+
+    select array_agg(r.name), jsonb_agg(to_jsonb(r))
+    into names, people
+    from private.readers(access_step.account_id, access_step.customer_id) r;
+    if people is null then
+        return private.as_step('access.nobody', false);
+    end if;
+    return private.as_step(
+        'access.people', true, jsonb_build_object('names', names, 'people', people));
+end
+$$;
+
+
+create function private.current_topics(
+    account_id uuid,
+    customer_id uuid,
+    conversation_id uuid,
+    -- null for all
+    side text
+)
+    returns text[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array_remove(
+        array[
+            case when side is distinct from 'customer' then private.account_topic(account_id) end,
+            case when side is distinct from 'staff' then private.listened_topic(customer_id) end,
+            case
+                when conversation_id is not null
+                    then private.conversation_topic(conversation_id, account_id, customer_id)
+            end
+        ],
+        null
+    );
+end
+$$;
+
+
+create function private.logged_change(
+    table_name text,
+    row_id uuid,
+    account_id uuid,
+    customer_id uuid
+)
+    returns private.changes
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    latest private.changes;
+begin
+    if customer_id is not null then
+        select c.*
+        into latest
+        from private.changes c
+        where c.customer_id = logged_change.customer_id
+          and c.table_name = logged_change.table_name
+          and c.row_id = logged_change.row_id
+        order by c.xid desc, c.seq desc
+        limit 1;
+    else
+        -- the log has no index by row: its latest entries are looked through
+        select c.*
+        into latest
+        from (
+            select e.*
+            from private.changes e
+            where e.account_id = logged_change.account_id
+            order by e.xid desc, e.seq desc
+            limit 100000
+        ) c
+        where c.table_name = logged_change.table_name
+          and c.row_id = logged_change.row_id
+        order by c.xid desc, c.seq desc
+        limit 1;
+    end if;
+    return latest;
+end
+$$;
+
+
+create function private.broadcast_step(
+    table_name text,
+    row_id uuid,
+    topics text[],
+    at timestamptz,
+    operation text
+)
+    returns private.why_step
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    -- a broadcast is of the transaction of its change
+    first_at constant timestamp := (at - interval '1 second') at time zone 'UTC';
+    last_at constant timestamp := (at + interval '5 seconds') at time zone 'UTC';
+    sent record;
+begin
+    select array_agg(distinct m.topic) as topics, min(m.inserted_at) as at
+    into sent
+    from realtime.messages m
+    where m.inserted_at between first_at and last_at
+      and m.extension = 'broadcast'
+      and m.private
+      and (
+          m.payload ->> 'id' = broadcast_step.row_id::text
+          and m.payload ->> 'table' = broadcast_step.table_name
+          -- all listeners read again
+          or m.event = 'resync'
+          and m.payload -> 'tables' ? broadcast_step.table_name
+          and m.topic = any (broadcast_step.topics)
+      );
+    if sent.topics is not null then
+        return private.as_step(
+            case when sent.topics && broadcast_step.topics then 'broadcast.sent' else 'broadcast.renamed' end,
+            true,
+            jsonb_build_object('at', sent.at at time zone 'UTC', 'topics', sent.topics)
+        );
+    elsif at < now() - interval '3 days' then
+        return private.as_step('broadcast.old', null);
+    elsif operation = 'UPDATE' then
+        return private.as_step('broadcast.unseen', null);
+    end if;
+    return private.as_step('broadcast.none', false);
+end
+$$;
+
+
+create function private.told_steps(
+    table_name text,
+    row_id uuid,
+    account_id uuid,
+    customer_id uuid,
+    conversation_id uuid,
+    -- when the row was made
+    made_at timestamptz,
+    side text
+)
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    entry constant private.changes := private.logged_change(
+        table_name => table_name,
+        row_id => row_id,
+        account_id => account_id,
+        -- contacts are told to staff alone
+        customer_id => case when table_name <> 'contacts' then customer_id end
+    );
+    topics constant text[] := private.current_topics(
+        account_id => account_id,
+        customer_id => case when table_name <> 'contacts' then customer_id end,
+        conversation_id => conversation_id,
+        side => side
+    );
+    is_made_at constant boolean := table_name = 'messages' or entry.logged_at is null;
+begin
+    return array[
+        case
+            when entry.seq is not null then private.as_step('log.entry', true, jsonb_build_object(
+                'operation', entry.operation, 'version', entry.version, 'at', entry.logged_at))
+            when made_at < now() - (select l.retention from private.change_log l)
+                then private.as_step('log.old', null)
+            else private.as_step('log.none', false)
+        end,
+        private.as_step('topics.named', true, jsonb_build_object('topics', topics)),
+        private.broadcast_step(
+            table_name => table_name,
+            row_id => row_id,
+            topics => topics,
+            at => case when is_made_at then made_at else entry.logged_at end,
+            operation => case when is_made_at then 'INSERT' else entry.operation::text end
+        )
+    ];
+end
+$$;
+
+
+create function private.heard_step(
+    account_id uuid,
+    customer_id uuid,
+    conversation_id uuid,
+    seq bigint,
+    -- the author has not to hear it
+    author text
+)
+    returns private.why_step
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    facts jsonb;
+    readers text[];
+    watchers text[];
+    at_desk text[];
+begin
+    select
+        jsonb_build_object('people', jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+            'user_id', r.user_id,
+            'name', r.name,
+            'side', r.side,
+            'read_at', case when m.last_read_seq >= heard_step.seq then m.read_at end,
+            'looking_at', w.seen_at,
+            'at_desk_at', d.seen_at
+        )))),
+        array_agg(r.name) filter (where m.last_read_seq >= heard_step.seq),
+        array_agg(r.name) filter (where w.seen_at is not null),
+        array_agg(r.name) filter (where d.seen_at is not null)
+    into facts, readers, watchers, at_desk
+    from private.readers(heard_step.account_id, heard_step.customer_id) r
+    left join public.read_markers m
+        on m.conversation_id = heard_step.conversation_id
+       and m.user_id = r.user_id
+    left join private.conversation_watchers w
+        on w.conversation_id = heard_step.conversation_id
+       and w.user_id = r.user_id
+       and w.seen_at > now() - interval '2 minutes'
+    left join private.desk_presence d
+        on d.account_id = heard_step.account_id
+       and d.user_id = r.user_id
+       and d.seen_at > now() - interval '2 minutes'
+    where r.user_id::text is distinct from author;
+    return case
+        when readers is not null then private.as_step(
+            'heard.read', true, facts || jsonb_build_object('names', readers))
+        when watchers is not null then private.as_step(
+            'heard.looking', null, facts || jsonb_build_object('names', watchers))
+        when at_desk is not null then private.as_step(
+            'heard.at_desk', null, facts || jsonb_build_object('names', at_desk))
+        else private.as_step('heard.nobody', null, facts)
+    end;
+end
+$$;
+
+
+comment on function private.contact_step(uuid) is
+    'Whether a contact is there, was merged into another one, or was deleted.';
+comment on function private.known_step(uuid) is
+    'The identities by which a contact is known.';
+comment on function private.conversation_steps(uuid) is
+    'A conversation with its older key, and whether the inbox lists it.';
+comment on function private.readers(uuid, uuid) is
+    'The staff of an account and the login of a customer: at most 200 people.';
+comment on function private.access_step(uuid, uuid, uuid) is
+    'Who may see rows of an account and a customer; of one login, whether it may.';
+comment on function private.current_topics(uuid, uuid, uuid, text) is
+    'The topics on which changes are told now, to both sides or to one.';
+comment on function private.logged_change(text, uuid, uuid, uuid) is
+    'The latest entry of a row in the change log, as far as it is found by its customer or among the account''s latest 100,000.';
+comment on function private.broadcast_step(text, uuid, text[], timestamptz, text) is
+    'Whether a change was broadcast. Realtime keeps broadcasts for three days.';
+comment on function private.told_steps(text, uuid, uuid, uuid, uuid, timestamptz, text) is
+    'Change log, topics and broadcast of a row.';
+comment on function private.heard_step(uuid, uuid, uuid, bigint, text) is
+    'Who has read a message, and who is there to hear it.';
+
+
+/*
+    A contact and its partner at Metakocka: the connection, which contact is which partner, and what
+    the sync waits for.
+*/
+create function private.connection_step(account_id uuid)
+    returns private.why_step
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    connection public.metakocka_connections;
+begin
+    select k.*
+    into connection
+    from public.metakocka_connections k
+    where k.account_id = connection_step.account_id;
+    return case
+        when connection.account_id is null then private.as_step('connection.none', false)
+        when not connection.active then private.as_step('connection.off', false)
+        when connection.paused_until > now() then private.as_step(
+            'connection.paused',
+            false,
+            jsonb_build_object(
+                'until', connection.paused_until,
+                'reason', connection.pause_reason,
+                'pauses', connection.pauses
+            )
+        )
+        else private.as_step('connection.active', true)
+    end;
+end
+$$;
+
+
+create function private.question_step(account_id uuid, contact_id uuid, metakocka_id text)
+    returns private.why_step
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    asked record;
+begin
+    select
+        min(c.created_at) as since,
+        array_agg(c.id order by c.created_at, c.id) as conflict_ids,
+        array_agg(c.field order by c.field) filter (where c.field is not null) as fields,
+        bool_or(c.field is null) as is_about_identity
+    into asked
+    from public.sync_conflicts c
+    where c.account_id = question_step.account_id
+      and c.state = 'open'
+      and (
+          c.contact_id = question_step.contact_id
+          or c.metakocka_id = question_step.metakocka_id
+          -- a partner that may be this contact
+          or question_step.contact_id = any (c.candidates)
+          or c.partners @> jsonb_build_array(
+              jsonb_build_object('metakocka_id', question_step.metakocka_id))
+      );
+    return case
+        when asked.since is null then private.as_step('question.none', true)
+        when asked.is_about_identity then private.as_step('question.identity', false, to_jsonb(asked))
+        else private.as_step('question.field', false, to_jsonb(asked))
+    end;
+end
+$$;
+
+
+create function private.error_step(
+    account_id uuid,
+    contact_id uuid,
+    metakocka_id text,
+    since timestamptz
+)
+    returns private.why_step
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    latest public.sync_errors;
+begin
+    select e.*
+    into latest
+    from public.sync_errors e
+    where e.account_id = error_step.account_id
+      and (e.contact_id = error_step.contact_id or e.metakocka_id = error_step.metakocka_id)
+      and e.created_at > coalesce(since, '-infinity')
+    order by e.created_at desc, e.id
+    limit 1;
+    if not found then
+        return private.as_step('error.none', true);
+    end if;
+    return private.as_step('error.latest', false, jsonb_build_object(
+        'sync_error_id', latest.id,
+        'run_id', latest.run_id,
+        'operation', latest.operation,
+        'error_code', latest.code,
+        'reason', left(latest.message, 500),
+        'at', latest.created_at
+    ));
+end
+$$;
+
+
+-- Of a contact, or of a partner that is no contact: then contact_id is null.
+create function private.partner_steps(account_id uuid, contact_id uuid, metakocka_id text)
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    mapping public.metakocka_contact_mappings;
+    mark private.metakocka_dirty;
+    call private.partner_intents;
+    partner private.why_step;
+    question private.why_step;
+    error private.why_step;
+    facts jsonb;
+begin
+    select m.*
+    into mapping
+    from public.metakocka_contact_mappings m
+    where m.account_id = partner_steps.account_id
+      and (
+          m.contact_id = partner_steps.contact_id
+          or m.metakocka_id = partner_steps.metakocka_id
+      );
+    question := private.question_step(
+        account_id => partner_steps.account_id,
+        contact_id => coalesce(mapping.contact_id, partner_steps.contact_id),
+        metakocka_id => coalesce(mapping.metakocka_id, partner_steps.metakocka_id)
+    );
+    error := private.error_step(
+        account_id => partner_steps.account_id,
+        contact_id => coalesce(mapping.contact_id, partner_steps.contact_id),
+        metakocka_id => coalesce(mapping.metakocka_id, partner_steps.metakocka_id),
+        since => mapping.last_synced_at
+    );
+    facts := jsonb_build_object(
+        'contact_id', coalesce(mapping.contact_id, partner_steps.contact_id),
+        'metakocka_id', coalesce(mapping.metakocka_id, partner_steps.metakocka_id),
+        'state', mapping.state,
+        'last_run', (
+            select max(r.finished_at)
+            from public.sync_runs r
+            where r.account_id = partner_steps.account_id
+              and r.state = 'done'
+              and r.direction <> 'to_metakocka'
+        )
+    );
+
+    partner := case
+        when mapping.state = 'unlinked' then private.as_step('partner.unlinked', false, facts)
+        when mapping.contact_id is not null and mapping.metakocka_id is not null
+            then private.as_step('partner.mapped', true, facts)
+        -- the steps that follow say why
+        when partner_steps.contact_id is not null
+            then private.as_step('partner.unmapped', null, facts)
+        when question.ok and error.ok then private.as_step('partner.unread', false, facts)
+        else private.as_step('partner.open', null, facts)
+    end;
+    if mapping.contact_id is null and partner_steps.contact_id is null then
+        return array[
+            private.connection_step(partner_steps.account_id), partner, question, error];
+    end if;
+
+    select d.*
+    into mark
+    from private.metakocka_dirty d
+    where d.contact_id = coalesce(mapping.contact_id, partner_steps.contact_id);
+    select i.*
+    into call
+    from private.partner_intents i
+    where i.contact_id = coalesce(mapping.contact_id, partner_steps.contact_id)
+      and i.state in ('sent', 'unknown');
+
+    return array[
+        private.connection_step(partner_steps.account_id),
+        partner,
+        question,
+        case
+            when mapping.missing <> '{}' then private.as_step(
+                'fields.missing', false, jsonb_build_object('missing', mapping.missing))
+            else private.as_step('fields.complete', true)
+        end,
+        case
+            when call.id is null then private.as_step('call.none', true)
+            when call.state = 'sent' and call.sent_at > now() - interval '1 minute'
+                then private.as_step('call.unknown', null, jsonb_build_object('since', call.sent_at))
+            else private.as_step('call.unknown', false, jsonb_build_object('since', call.sent_at))
+        end,
+        error,
+        case
+            when mark.contact_id is null then private.as_step('mark.none', true)
+            when coalesce(mark.edited_at, mark.not_before) < now() - interval '5 minutes'
+                then private.as_step('mark.late', false, jsonb_build_object(
+                    'since', coalesce(mark.edited_at, mark.not_before), 'attempts', mark.attempts))
+            else private.as_step('mark.waiting', null, jsonb_build_object(
+                'since', coalesce(mark.edited_at, mark.not_before)))
+        end,
+        case
+            when mapping.last_synced_at is null then private.as_step('agreed.never', null)
+            else private.as_step(
+                'agreed.since', true, jsonb_build_object('at', mapping.last_synced_at))
+        end
+    ];
+end
+$$;
+
+
+comment on function private.connection_step(uuid) is
+    'Whether an account is connected to Metakocka, and whether Metakocka takes calls.';
+comment on function private.question_step(uuid, uuid, text) is
+    'Whether a person has to decide something about a contact or a partner.';
+comment on function private.error_step(uuid, uuid, text, timestamptz) is
+    'The latest error of the sync about a contact or a partner since a time.';
+comment on function private.partner_steps(uuid, uuid, text) is
+    'The way between a contact and its partner.';
+
+
+/*
+    Why something does not show: the steps of its kind, the first broken one on top. Owners and
+    admins ask about their own accounts, in which everything else is as if it were not there. The
+    command rapport why asks about all accounts.
+*/
+create function private.message_steps(post public.messages, part text, login uuid, account_ids uuid[])
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    was_tried constant boolean := exists (
+        select
+        from private.outbound_attempts t
+        where t.message_id = post.id
+    );
+    -- WhatsApp told us of it: from the customer, or from our phone app
+    came constant boolean := post.provider_id is not null
+        and not was_tried
+        and (post.sender_type <> 'operator' or post.sender_id is null);
+    goes constant boolean := post.whatsapp_channel_id is not null
+        and post.sender_type <> 'client'
+        and (was_tried or post.status in ('queued', 'failed', 'unknown'));
+begin
+    return private.as_step(
+            case when part = 'effect' then 'found.effect' else 'found.message' end,
+            true,
+            jsonb_build_object(
+                'message_id', post.id,
+                'conversation_id', post.conversation_id,
+                'provider_id', post.provider_id
+            )
+        )
+        || case
+            when came then private.received_steps(post, account_ids)
+            else array[private.written_step(
+                post.created_at, coalesce(post.sender_name, post.sender_type))]
+        end
+        || case
+            when goes then private.number_step(
+                    post.whatsapp_channel_id, is_for_sending => post.status = 'queued')
+                || private.sent_steps(post)
+            else '{}'
+        end
+        || private.contact_step(post.customer_id)
+        || case
+            when post.revoked_at is not null then private.as_step(
+                'message.deleted', false, jsonb_build_object('at', post.revoked_at, 'seq', post.seq))
+            else private.as_step('message.kept', true, jsonb_build_object('seq', post.seq))
+        end
+        || private.conversation_steps(post.conversation_id)
+        || private.message_told_steps(post, login);
+end
+$$;
+
+
+create function private.message_told_steps(post public.messages, login uuid)
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    access constant private.why_step := private.access_step(
+        account_id => post.account_id, customer_id => post.customer_id, login => login);
+begin
+    return access
+        || private.told_steps(
+            table_name => 'messages',
+            row_id => post.id,
+            account_id => post.account_id,
+            customer_id => post.customer_id,
+            conversation_id => post.conversation_id,
+            made_at => post.created_at,
+            side => access.facts ->> 'side'
+        )
+        || private.heard_step(
+            account_id => post.account_id,
+            customer_id => post.customer_id,
+            conversation_id => post.conversation_id,
+            seq => post.seq,
+            author => post.sender_id
+        );
+end
+$$;
+
+
+-- From a conversation on: its lists, its latest message, and who is told of it.
+create function private.thread_steps(conversation_id uuid, login uuid)
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    thread public.conversations;
+    latest public.messages;
+    steps private.why_step[] := '{}';
+begin
+    select k.*
+    into thread
+    from public.conversations k
+    where k.id = thread_steps.conversation_id;
+    if thread.whatsapp_channel_id is not null then
+        steps := array[private.number_step(thread.whatsapp_channel_id, is_for_sending => true)];
+    end if;
+    steps := steps || private.conversation_steps(thread.id);
+
+    select m.*
+    into latest
+    from public.messages m
+    where m.conversation_id = thread.id
+    order by m.seq desc
+    limit 1;
+    if not found then
+        return steps
+            || private.as_step('message.none', null)
+            || private.access_step(
+                account_id => thread.account_id, customer_id => thread.customer_id, login => login);
+    end if;
+    return steps
+        || private.as_step('message.latest', true, jsonb_build_object(
+            'message_id', latest.id, 'seq', latest.seq, 'at', latest.created_at))
+        || case
+            when latest.whatsapp_channel_id is not null
+                and latest.sender_type <> 'client'
+                and latest.status in ('queued', 'failed', 'unknown')
+                then private.sent_steps(latest)
+            else '{}'
+        end
+        || private.message_told_steps(latest, login);
+end
+$$;
+
+
+create function private.contact_steps(contact public.contacts, part text, login uuid)
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    contact_step constant private.why_step := private.contact_step(contact.id);
+    steps private.why_step[] := array[
+        private.as_step('found.contact', true, jsonb_build_object('contact_id', contact.id)),
+        contact_step
+    ];
+    access private.why_step;
+    thread uuid;
+begin
+    -- nothing of it is left
+    if not contact_step.ok then
+        return steps;
+    end if;
+    thread := (
+        select s.conversation_id
+        from private.contact_states s
+        where s.id = contact.id
+    );
+    steps := steps
+        || case
+            when part = 'unproved' then private.as_step('known.unproved', false)
+            else private.known_step(contact.id)
+        end
+        || private.as_step('status.shown', true, jsonb_build_object('status', (
+            select s.status
+            from private.contact_states s
+            where s.id = contact.id
+        )));
+    if exists (
+        select
+        from public.metakocka_connections k
+        where k.account_id = contact.account_id
+          and k.active
+    ) then
+        steps := steps || private.partner_steps(
+            account_id => contact.account_id, contact_id => contact.id, metakocka_id => null);
+    end if;
+    -- who asks by a number asks about its messages
+    if thread is not null and part in ('phone', 'unproved') then
+        return steps || private.thread_steps(thread, login);
+    end if;
+
+    access := private.access_step(
+        account_id => contact.account_id, customer_id => contact.id, login => login);
+    return steps
+        || case
+            when thread is null then array[private.as_step('conversation.none', true)]
+            else private.conversation_steps(thread)
+        end
+        || access
+        || private.told_steps(
+            table_name => case access.facts ->> 'side' when 'customer' then 'customers' else 'contacts' end,
+            row_id => contact.id,
+            account_id => contact.account_id,
+            customer_id => contact.id,
+            conversation_id => null,
+            made_at => contact.updated_at,
+            side => access.facts ->> 'side'
+        );
+end
+$$;
+
+
+create function private.key_steps(reference text, account_ids uuid[])
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    parts constant text[] := string_to_array(reference, '_');
+    facts constant jsonb := jsonb_build_object(
+        'account', parts[1], 'phone_number_id', parts[2], 'customer', parts[3]);
+    account uuid;
+begin
+    select a.id
+    into account
+    from public.accounts a
+    where a.external_id = parts[1]
+      and (account_ids is null or a.id = any (account_ids));
+    if not found then
+        return array[private.as_step('found.key_account', false, facts)];
+    elsif not exists (
+        select
+        from public.whatsapp_channels w
+        where w.account_id = account
+          and w.phone_number_id = parts[2]
+    ) then
+        return array[private.as_step('found.key_number', false, facts)];
+    end if;
+    return array[private.as_step('found.key_customer', false, facts)]
+        || private.missing_steps(parts[3], is_number => true, account_ids => array[account]);
+end
+$$;
+
+
+-- The steps of what an id stands for; of nothing, where it stands for nothing.
+create function private.steps_of(
+    subject private.why_subject,
+    reference text,
+    login uuid,
+    account_ids uuid[]
+)
+    returns private.why_step[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    number constant text := private.written_number(reference);
+    post public.messages;
+    thread public.conversations;
+    contact public.contacts;
+begin
+    if subject.kind = 'message' and subject.part = 'later' then
+        return private.as_step('found.later', true, jsonb_build_object('message_id', subject.id))
+            || private.later_steps(subject.id)
+            || private.access_step(
+                account_id => subject.account_id, customer_id => null, login => login);
+    elsif subject.kind = 'message' and subject.id is null then
+        return array[
+            private.as_step('found.effect', true),
+            private.as_step('read.no_parent', false, jsonb_build_object('parent_id', (
+                select left(e.parent_provider_id, 200)
+                from public.whatsapp_channels w
+                join private.message_effects e
+                    on e.whatsapp_channel_id = w.id
+                where w.account_id = subject.account_id
+                  and e.provider_id = reference
+                limit 1
+            )))
+        ];
+    elsif subject.kind = 'message' then
+        select m.* into post from public.messages m where m.id = subject.id;
+        return private.message_steps(
+            post, part => subject.part, login => login, account_ids => account_ids);
+    elsif subject.kind = 'conversation' then
+        select k.* into thread from public.conversations k where k.id = subject.id;
+        return array[
+                private.as_step(
+                    case subject.part
+                        when 'key' then 'found.key'
+                        when 'booking' then 'found.booking'
+                        else 'found.conversation'
+                    end,
+                    true,
+                    jsonb_build_object('conversation_id', thread.id)
+                ),
+                private.contact_step(thread.customer_id)
+            ]
+            || private.thread_steps(thread.id, login);
+    elsif subject.kind = 'contact' then
+        select c.* into contact from public.contacts c where c.id = subject.id;
+        return private.contact_steps(contact, part => subject.part, login => login);
+    elsif subject.kind = 'number' then
+        return private.as_step('found.number', true, (
+                select jsonb_build_object(
+                    'display_phone_number', w.display_phone_number,
+                    'phone_number_id', w.phone_number_id
+                )
+                from public.whatsapp_channels w
+                where w.id = subject.id
+            ))
+            || private.number_steps(subject.id)
+            || private.access_step(
+                account_id => subject.account_id, customer_id => null, login => login);
+    elsif subject.kind = 'partner' then
+        return case
+                when subject.id is null then '{}'
+                else array[private.as_step(
+                    'found.partner', true, jsonb_build_object('metakocka_id', subject.outside_id))]
+            end
+            || private.partner_steps(
+                account_id => subject.account_id,
+                contact_id => subject.id,
+                metakocka_id => subject.outside_id
+            )
+            || case
+                when subject.id is null then '{}'
+                else array[private.contact_step(subject.id)]
+            end;
+    elsif reference ~ '^[A-Za-z0-9-]{1,64}_[0-9]{1,32}_[0-9]{1,32}$' then
+        return private.key_steps(reference, account_ids);
+    elsif number is not null then
+        return private.missing_steps(
+            regexp_replace(number, '^(\+|00)', ''), is_number => true, account_ids => account_ids);
+    elsif reference ~ '^wamid\.' or reference ~ '^wacid\.' then
+        return private.missing_steps(reference, is_number => false, account_ids => account_ids);
+    end if;
+    return array[private.as_step('found.nothing', false)];
+end
+$$;
+
+
+create function private.check_reference(reference text, kind text, login text, language text)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    if coalesce(btrim(reference), '') = '' then
+        raise sqlstate 'PT422' using
+            message = 'A reference is needed.',
+            detail = 'field: reference',
+            hint = 'Give the id of a message, a conversation or a contact, a telephone number, or a partner''s id.';
+    elsif length(reference) > 512 then
+        raise sqlstate 'PT422' using
+            message = format('The reference has %s characters; 512 are allowed.', length(reference)),
+            detail = 'field: reference',
+            hint = 'Give one id or one number.';
+    elsif kind not in ('message', 'number', 'conversation', 'contact', 'partner') then
+        raise sqlstate 'PT422' using
+            message = 'There is no such kind.',
+            detail = 'field: kind',
+            hint = 'Use message, number, conversation, contact or partner, or none.';
+    elsif length(login) > 320 then
+        raise sqlstate 'PT422' using
+            message = format('The login has %s characters; 320 are allowed.', length(login)),
+            detail = 'field: login',
+            hint = 'Give the email or the user id of one login.';
+    elsif language is null or language not in ('en', 'sl') then
+        raise sqlstate 'PT422' using
+            message = 'There is no such language of this answer.',
+            detail = 'field: language',
+            hint = 'Use en or sl.';
+    end if;
+end
+$$;
+
+
+create function private.login_named(login text, account_ids uuid[])
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+begin
+    if login is null then
+        return null;
+    elsif pg_input_is_valid(btrim(login), 'uuid') then
+        return btrim(login)::uuid;
+    end if;
+    -- a login of these accounts: of any other one nothing is told, not even that it exists
+    return coalesce(
+        (
+            select u.id
+            from auth.users u
+            where u.email = lower(btrim(login))
+              and (
+                  account_ids is null
+                  or exists (
+                      select
+                      from public.account_members m
+                      where m.user_id = u.id
+                        and m.account_id = any (account_ids)
+                  )
+                  or exists (
+                      select
+                      from public.customers c
+                      where c.portal_user_id = u.id
+                        and c.account_id = any (account_ids)
+                  )
+              )
+            limit 1
+        ),
+        nobody
+    );
+end
+$$;
+
+
+create function private.find_subject(reference text, kind text, account_ids uuid[])
+    returns private.why_subject
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    kinds constant text[] := array['message', 'conversation', 'number', 'contact', 'partner'];
+    subjects constant private.why_subject[] := array(
+        select s
+        from private.why_subjects(reference, account_ids) s
+        where find_subject.kind is null
+           or s.kind = find_subject.kind
+           -- a customer's number is a number as well
+           or find_subject.kind = 'number' and s.part in ('phone', 'unproved')
+        order by array_position(kinds, s.kind), s.part nulls first, s.id
+        limit 100
+    );
+    accounts constant text[] := array(
+        select coalesce(a.external_id, a.id::text)
+        from (select distinct s.account_id from unnest(subjects) s) s
+        join public.accounts a
+            on a.id = s.account_id
+        order by 1
+    );
+    chosen private.why_subject := subjects[1];
+begin
+    if cardinality(accounts) > 1 then
+        raise sqlstate 'PT422' using
+            message = 'Several accounts have something with this id or number.',
+            detail = 'field: account_id',
+            hint = format('Name one of them: %s.', array_to_string(accounts, ', '));
+    end if;
+    -- two contacts whose numbers end alike
+    if chosen.kind = 'contact' and exists (
+        select
+        from unnest(subjects) s
+        where s.kind = 'contact'
+          and s.part is not distinct from chosen.part
+          and s.id <> chosen.id
+    ) then
+        chosen.part := 'several';
+        chosen.outside_id := (
+            select string_agg(s.id::text, ', ' order by s.id)
+            from unnest(subjects) s
+            where s.kind = 'contact'
+        );
+    end if;
+    return chosen;
+end
+$$;
+
+
+create function private.why_answer(
+    reference text,
+    kind text,
+    login text,
+    account_ids uuid[],
+    language text
+)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    named constant text := btrim(reference);
+    user_id constant uuid := private.login_named(login, account_ids);
+    subject private.why_subject := private.find_subject(named, kind, account_ids);
+    account constant uuid := coalesce(
+        subject.account_id, case when cardinality(account_ids) = 1 then account_ids[1] end);
+    steps private.why_step[];
+    shown jsonb;
+    broken jsonb;
+    access private.why_step;
+    broadcast private.why_step;
+begin
+    if subject.kind is null and kind = 'partner' and account is not null then
+        -- a partner that nobody here has heard of
+        subject := ('partner', null, null, account, named)::private.why_subject;
+    end if;
+    steps := case
+        when subject.part = 'several' then array[private.as_step(
+            'found.several',
+            false,
+            jsonb_build_object('contact_ids', string_to_array(subject.outside_id, ', '))
+        )]
+        else private.steps_of(subject, named, login => user_id, account_ids => account_ids)
+    end;
+
+    select jsonb_agg(
+        jsonb_build_object(
+            'step', s.step,
+            'ok', s.ok,
+            'code', s.code,
+            'words', coalesce(private.why_words(s.code, why_answer.language, z.name, s.facts), s.code),
+            'facts', s.facts,
+            'remedy', case when s.ok is not true or r.is_advice
+                then private.why_words(s.code || '.remedy', why_answer.language, z.name, s.facts) end
+        )
+        order by s.place
+    )
+    into shown
+    from unnest(steps) with ordinality as s (step, ok, code, facts, place)
+    cross join lateral (
+        select coalesce((select a.time_zone from public.accounts a where a.id = account), 'UTC') as name
+    ) z
+    -- worth doing though nothing is broken
+    cross join lateral (
+        select s.code in ('found.key', 'broadcast.renamed') as is_advice
+    ) r;
+    broken := jsonb_path_query_first(shown, '$[*] ? (@.ok == false)');
+    select s.* into access from unnest(steps) s where s.step = 'access';
+    select s.* into broadcast from unnest(steps) s where s.step = 'broadcast';
+
+    return jsonb_build_object(
+        'reference', named,
+        'kind', case
+            when subject.part in ('phone', 'unproved', 'several') then 'number'
+            else subject.kind
+        end,
+        'id', subject.id,
+        'account_id', account,
+        -- told to somebody who may see it, under the id for which the reference stands
+        'match', case
+            when subject.kind is null or access.ok is false or broadcast.ok is false then false
+            when access.ok and broadcast.ok then true
+        end,
+        'broken', broken ->> 'step',
+        'words', coalesce(
+            broken ->> 'words', private.why_words('summary.fine', why_answer.language, 'UTC', '{}')),
+        'remedy', broken ->> 'remedy',
+        'steps', shown
+    );
+end
+$$;
+
+
+create function private.why_for_admin(
+    reference text,
+    account_id uuid,
+    kind text,
+    login text,
+    language text
+)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: webhooks, queues and broadcasts are not readable; the caller is checked first, and
+    -- every look-up stays in the caller's accounts
+    security definer
+    set search_path = ''
+    -- each look-up is by a key of its own, and no plan is for many rows
+    set jit = off
+as $$
+declare
+    account_ids constant uuid[] := array(
+        select a
+        from private.my_admin_account_ids() a
+        where why_for_admin.account_id is null
+           or a = why_for_admin.account_id
+        order by a
+    );
+begin
+    if account_id is not null then
+        perform private.require_member(account_id);
+    end if;
+    if account_ids = '{}' then
+        raise insufficient_privilege using
+            message = 'You may not ask why something of this account does not show.',
+            detail = 'field: account_id',
+            hint = 'Owners and admins of the account may.';
+    end if;
+    perform private.check_reference(reference, kind => kind, login => login, language => language);
+    return private.why_answer(
+        reference, kind => kind, login => login, account_ids => account_ids, language => language);
+end
+$$;
+
+grant execute on function private.why_for_admin(text, uuid, text, text, text) to authenticated;
+
+
+create function public.why_not_shown(
+    reference text,
+    account_id uuid default null,
+    kind text default null,
+    login text default null,
+    language text default 'en'
+)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return private.why_for_admin(
+        reference, account_id => account_id, kind => kind, login => login, language => language);
+end
+$$;
+
+grant execute on function public.why_not_shown(text, uuid, text, text, text) to authenticated;
+
+
+create function backend.why_not_shown(
+    reference text,
+    account text default null,
+    kind text default null,
+    login text default null,
+    language text default 'en'
+)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+    set jit = off
+as $$
+begin
+    perform private.check_reference(reference, kind => kind, login => login, language => language);
+    return private.why_answer(
+        reference,
+        kind => kind,
+        login => login,
+        account_ids => case when account is not null then array[private.account_named(account)] end,
+        language => language
+    );
+end
+$$;
+
+grant execute on function backend.why_not_shown(text, text, text, text, text) to service_role;
+
+
+comment on function private.message_steps(public.messages, text, uuid, uuid[]) is
+    'The steps of a message.';
+comment on function private.message_told_steps(public.messages, uuid) is
+    'Who may see a message, and who was told of it.';
+comment on function private.thread_steps(uuid, uuid) is
+    'The steps of a conversation and of its latest message.';
+comment on function private.contact_steps(public.contacts, text, uuid) is
+    'The steps of a contact; of one that was named by its number, with its conversation''s.';
+comment on function private.key_steps(text, uuid[]) is
+    'Which part of a conversation''s older key leads nowhere.';
+comment on function private.steps_of(private.why_subject, text, uuid, uuid[]) is
+    'The steps of the thing for which a reference stands, or of nothing.';
+comment on function private.check_reference(text, text, text, text) is
+    'Refuses arguments of why_not_shown that nobody can answer.';
+comment on function private.login_named(text, uuid[]) is
+    'The login with this email or user id. Of an email that no login of the accounts has, the id of nobody.';
+comment on function private.find_subject(text, text, uuid[]) is
+    'The thing for which a reference stands. Refuses where several accounts have one.';
+comment on function private.why_answer(text, text, text, uuid[], text) is
+    'See why_not_shown; in the given accounts, or in all.';
+comment on function private.why_for_admin(text, uuid, text, text, text) is
+    'See why_not_shown; for the accounts that the caller administers.';
+comment on function public.why_not_shown(text, uuid, text, text, text) is
+    'Why something does not show: the steps from the webhook to the people who see it, in their order, and the first broken one in words with its remedy. The reference is an id of ours, WhatsApp''s id of a message (wamid) or of a number, a telephone number as people write it, an email, a username, a partner''s id at Metakocka, or the older key of a conversation. kind tells apart what several things have; login (an email or a user id) asks whether that login may see it. language is en or sl. A step''s ok is null where it can''t be known; code and facts say the same for programs, with ids, figures and times (UTC). match: whether it was told to somebody, or to this login, under the id for which the reference stands. For owners and admins, about their own accounts.'
+    ' Type: (kind: "message" | "number" | "conversation" | "contact" | "partner" | null, language: "en" | "sl") => {reference: text, kind: "message" | "number" | "conversation" | "contact" | "partner" | null, id: uuid | null, account_id: uuid | null, match: boolean | null, broken: text | null, words: text, remedy: text | null, steps: {step: text, ok: boolean | null, code: text, words: text, facts: {[text]: json}, remedy: text | null}[]}';
+comment on function backend.why_not_shown(text, text, text, text, text) is
+    'As public.why_not_shown, about all accounts, or about the one with this external id or id.';

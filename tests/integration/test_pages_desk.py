@@ -482,8 +482,29 @@ def test_contacts_reminders_sync_health_and_settings(
     expect(olivia.locator(".health-row")).to_contain_text("It ended.")
     check_accessible(olivia, of="health")
     look(olivia, "health")
+    # why something does not show: the first broken step on top, of a number as people write it too
+    field = olivia.get_by_label("An id or a number")
+    field.fill("+386 1 555 01 00")
+    field.press("Enter")
+    expect(olivia.locator(".why-top")).to_contain_text("It ended.")
+    expect(olivia.locator(".why-step.why-broken").first).to_contain_text("Number")
+    check_accessible(olivia, of="why")
+    look(olivia, "why")
+    olivia.get_by_role("link", name="Back to health").click()
     olivia.get_by_role("button", name="Send again").click()
     expect(olivia.get_by_text("Everything works")).to_be_visible()
+    ((chat_id,),) = office.run(
+        "select id from conversations where customer_id = %s and channel = 'whatsapp'", CILKA
+    )
+    olivia.evaluate("id => (location.hash = id)", str(chat_id))
+    expect(olivia.get_by_role("link", name="Why doesn't it show?")).to_be_visible()
+    look(olivia, "why-conversation")
+    olivia.get_by_role("link", name="Why doesn't it show?").click()
+    expect(olivia.locator(".why-top")).to_contain_text("match: true")
+    olivia.get_by_label("Who should see it").select_option("Andrej Arko")
+    expect(olivia.locator(".why-step", has_text="Who may see it")).to_contain_text(
+        "Andrej Arko works for the account"
+    )
 
     # settings: the business for owners, notifications for each
     rail.get_by_role("link", name="Settings").click()

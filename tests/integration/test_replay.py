@@ -70,13 +70,19 @@ class Inbox:
     def replay(
         self, *options: str, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Runs the command on this stack, as an operator of a hosted project would."""
+        """Replays on this stack, as an operator of a hosted project would."""
+        return self.run("replay", "--since", "2026-01-01", *options, environment=environment)
+
+    def run(
+        self, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command on this stack."""
         given = {
             "SUPABASE_URL": self.stack.url,
             "SUPABASE_SECRET_KEY": self.stack.secret_key,
         }
         return subprocess.run(
-            [sys.executable, "-m", "rapport", "replay", "--since", "2026-01-01", *options],
+            [sys.executable, "-m", "rapport", *arguments],
             env={
                 **os.environ,
                 **without_proxy(self.stack.host),
@@ -156,6 +162,27 @@ def test_what_an_old_parser_left_is_as_if_it_had_come_today(inbox: Inbox) -> Non
     assert counts(second.stdout)["updates added"] == 0
     assert counts(second.stdout)["messages corrected"] == 0
     assert inbox.everything() == before
+
+
+def test_the_command_why_says_what_an_old_parser_left(inbox: Inbox) -> None:
+    [location] = items_of(parse((EVENTS / "location.json").read_text()))
+    assert isinstance(location, MessageItem)
+    told = inbox.run("why", location.provider_id)
+    assert (told.returncode, told.stderr) == (1, "")
+    first, remedy = told.stdout.strip().splitlines()[:2]
+    assert first.startswith("✗ The webhook was kept, but this part of it was not applied")
+    assert "rapport replay" in remedy
+    assert re.search(
+        r"^  ✓ signature +The signature of the webhook was good\.$", told.stdout, re.MULTILINE
+    )
+
+    # a number as a spreadsheet has written it, of the account's country
+    inbox.connection.execute("update public.accounts set country = 'HR'")
+    account = str(inbox.connection.execute("select id from public.accounts").fetchall()[0]["id"])
+    told = inbox.run("why", "3,85911234567E+11", "--account", account, "--json")
+    answer = json.loads(told.stdout)
+    assert (answer["kind"], answer["broken"]) == ("number", "access")
+    assert answer["words"].startswith("Nobody works for the account")
 
 
 def test_a_dry_run_says_so_and_changes_nothing(inbox: Inbox) -> None:

@@ -411,6 +411,11 @@ FUNCTIONS = {
     "public.account_health": Function(
         AUTHENTICATED, call="select * from public.account_health(%(account)s)", callers=ADMINS
     ),
+    "public.why_not_shown": Function(
+        AUTHENTICATED,
+        call="select public.why_not_shown(%(conversation)s::text, %(account)s)",
+        callers=ADMINS,
+    ),
     "public.push_key": Function(
         AUTHENTICATED, call="select public.push_key()", callers=SIGNED_IN, quiet=True
     ),
@@ -443,6 +448,7 @@ FUNCTIONS = {
     "backend.settle_push": Function(SERVICE),
     "backend.figures": Function(SERVICE),
     "backend.sweep_health": Function(SERVICE),
+    "backend.why_not_shown": Function(SERVICE),
     "backend.note_refused_signatures": Function(SERVICE),
     "backend.send_scheduled": Function(SERVICE),
     "backend.send_reminders": Function(SERVICE),

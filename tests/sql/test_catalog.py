@@ -209,6 +209,7 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
         "upcoming_reminders",
         "vapid_key",
         "visible_rows",
+        "why_for_admin",
         "window_closes_at",
         "word_patterns",
         "write_conversation_status",

@@ -1392,14 +1392,17 @@ class ReadMarker(Record):
 
 class RejectedWebhook(Record):
     """A row of the view `rejected_webhooks`. Webhooks of a WhatsApp Business account that could
-    not be applied, by number and reason. For the owners and admins of the only account that names
-    it (whatsapp_channels.waba_id). A row disappears when rapport replay has applied its webhooks.
+    not be applied, by number and reason. For the owners and admins of the account of its number, or
+    else of the only account that names it (whatsapp_channels.waba_id). A row disappears when
+    rapport replay has applied its webhooks.
     """
 
     account_id: UUID | None = None
-    """The account that names the WhatsApp Business account."""
+    """The account of the number, or the one that names the WhatsApp Business account."""
     waba_id: str | None = None
-    """Meta's id of the WhatsApp Business account that the webhooks are about."""
+    """Meta's id of the WhatsApp Business account that the webhooks are about; null where they
+    name none.
+    """
     phone_number_id: str | None = None
     """The number, by WhatsApp's id; null where the webhook names none."""
     reason: str | None = None
@@ -2135,3 +2138,41 @@ UpsertContactAnswer: TypeAlias = ContactV2 | LiveChatContact
 username, or inserts it. Given fields are written, others stay. face is contacts_page or live_chat;
 the answer is the row, as that face shows it. If the values belong to several contacts: 409.
 """
+
+WhyNotShownAnswerKind: TypeAlias = Annotated[
+    Literal["message", "number", "conversation", "contact", "partner"], AnyWord()
+]
+
+
+class WhyNotShownAnswerStep(Record):
+    """An object in `steps` of WhyNotShownAnswer."""
+
+    step: str
+    ok: bool | None
+    code: str
+    words: str
+    facts: dict[str, JsonValue]
+    remedy: str | None
+
+
+class WhyNotShownAnswer(Record):
+    """What `why_not_shown` answers. Why something does not show: the steps from the webhook to
+    the people who see it, in their order, and the first broken one in words with its remedy. The
+    reference is an id of ours, WhatsApp's id of a message (wamid) or of a number, a telephone
+    number as people write it, an email, a username, a partner's id at Metakocka, or the older key
+    of a conversation. kind tells apart what several things have; login (an email or a user id) asks
+    whether that login may see it. language is en or sl. A step's ok is null where it can't be
+    known; code and facts say the same for programs, with ids, figures and times (UTC). match:
+    whether it was told to somebody, or to this login, under the id for which the reference stands.
+    For owners and admins, about their own accounts.
+    """
+
+    reference: str
+    kind: WhyNotShownAnswerKind | None
+    id: UUID | None
+    account_id: UUID | None
+    match: bool | None
+    broken: str | None
+    words: str
+    remedy: str | None
+    steps: tuple[WhyNotShownAnswerStep, ...]

@@ -141,6 +141,46 @@ def sync(
 
 
 @app.command()
+def why(
+    reference: Annotated[
+        str,
+        typer.Argument(
+            help="An id of ours, a wamid, a telephone number, a phone number id, an email, a"
+            " partner's id, or the older key of a conversation."
+        ),
+    ],
+    account: Annotated[
+        str | None,
+        typer.Option(help="The account's external id or id; by default all.", show_default=False),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="message, number, conversation, contact or partner, where an id may be several.",
+            show_default=False,
+        ),
+    ] = None,
+    login: Annotated[
+        str | None,
+        typer.Option(
+            help="The email or user id of a login: whether it may see it.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Say why something does not show: each step from the webhook to the people who see it."""
+    from rich.console import Console
+
+    from rapport.commands.why import why
+
+    status = why(
+        reference, account=account, kind=kind, login=login, as_json=as_json, console=Console()
+    )
+    if status:
+        raise typer.Exit(status)
+
+
+@app.command()
 def doctor() -> None:
     """Check whether this machine can run the system."""
     from rich.console import Console

@@ -3407,10 +3407,10 @@ export type Database = {
           }
         ];
       };
-      /** Webhooks of a WhatsApp Business account that could not be applied, by number and reason. For the owners and admins of the only account that names it (whatsapp_channels.waba_id). A row disappears when rapport replay has applied its webhooks. */
+      /** Webhooks of a WhatsApp Business account that could not be applied, by number and reason. For the owners and admins of the account of its number, or else of the only account that names it (whatsapp_channels.waba_id). A row disappears when rapport replay has applied its webhooks. */
       rejected_webhooks: {
         Row: {
-          /** The account that names the WhatsApp Business account. */
+          /** The account of the number, or the one that names the WhatsApp Business account. */
           account_id: string | null;
           /** When the first of them arrived (UTC). */
           first_received_at: string | null;
@@ -3424,7 +3424,7 @@ export type Database = {
           remedy: string | null;
           /** The number of such updates: messages, statuses and so on. */
           updates: number | null;
-          /** Meta's id of the WhatsApp Business account that the webhooks are about. */
+          /** Meta's id of the WhatsApp Business account that the webhooks are about; null where they name none. */
           waba_id: string | null;
           /** The number of webhooks with such updates. */
           webhooks: number | null;
@@ -4188,6 +4188,36 @@ export type Database = {
           face?: "contacts_page" | "live_chat";
         };
         Returns: Database["public"]["Views"]["contacts_v2"]["Row"] | Database["public"]["Views"]["contacts_live_chat"]["Row"];
+      };
+      /** Why something does not show: the steps from the webhook to the people who see it, in their order, and the first broken one in words with its remedy. The reference is an id of ours, WhatsApp's id of a message (wamid) or of a number, a telephone number as people write it, an email, a username, a partner's id at Metakocka, or the older key of a conversation. kind tells apart what several things have; login (an email or a user id) asks whether that login may see it. language is en or sl. A step's ok is null where it can't be known; code and facts say the same for programs, with ids, figures and times (UTC). match: whether it was told to somebody, or to this login, under the id for which the reference stands. For owners and admins, about their own accounts. */
+      why_not_shown: {
+        Args: {
+          account_id?: string | null;
+          kind?: "message" | "number" | "conversation" | "contact" | "partner" | null;
+          language?: "en" | "sl";
+          login?: string | null;
+          reference: string;
+        };
+        Returns: {
+          reference: string;
+          kind: "message" | "number" | "conversation" | "contact" | "partner" | null;
+          id: string | null;
+          account_id: string | null;
+          match: boolean | null;
+          broken: string | null;
+          words: string;
+          remedy: string | null;
+          steps: ({
+            step: string;
+            ok: boolean | null;
+            code: string;
+            words: string;
+            facts: {
+              [key: string]: Json;
+            };
+            remedy: string | null;
+          })[];
+        };
       };
     };
     Enums: {

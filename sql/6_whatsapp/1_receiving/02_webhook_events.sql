@@ -12,7 +12,7 @@ create table private.webhook_events (
     -- a repeated delivery is the same event
     body_sha256      bytea not null,
     deliveries       integer not null default 1,
-    -- the items that could not be applied: [{index, reason, detail, phone_number_id, waba_id}]
+    -- the items that could not be applied: [{index, reason, detail, phone_number_id, waba_id, provider_id}]
     rejected         jsonb not null default '[]',
     received_at      timestamptz not null default now(),
     last_received_at timestamptz not null default now(),

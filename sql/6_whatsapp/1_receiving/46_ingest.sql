@@ -277,7 +277,8 @@ begin
         select jsonb_agg(
             r.value || jsonb_strip_nulls(jsonb_build_object(
                 'phone_number_id', items -> (r.value ->> 'index')::integer -> 'phone_number_id',
-                'waba_id', items -> (r.value ->> 'index')::integer -> 'waba_id'
+                'waba_id', items -> (r.value ->> 'index')::integer -> 'waba_id',
+                'provider_id', items -> (r.value ->> 'index')::integer -> 'provider_id'
             ))
             order by r.ordinal
         )
@@ -299,7 +300,7 @@ begin
         return rejections;
     end if;
     return (
-        select jsonb_agg(r.value - 'detail')
+        select jsonb_agg(r.value - array['detail', 'provider_id'])
         from jsonb_array_elements(rejections) r
     );
 end
@@ -381,8 +382,8 @@ comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is
 comment on function private.try_whatsapp_items(jsonb, timestamptz) is
     'Applies the updates of a call as far as possible: the numbers of new and known ones, the updates left out and why, and the updates that were new.';
 comment on function private.located_rejections(jsonb, jsonb) is
-    'The rejections of a call''s items with their phone_number_id and waba_id, where the items give these.';
+    'The rejections of a call''s items with their phone_number_id, waba_id and provider_id, where the items give these.';
 comment on function private.shown_rejections(jsonb) is
-    'Rejections without their details, which may hold a customer''s data.';
+    'Rejections as the caller is told them: without their details, which may hold a customer''s data, and without WhatsApp''s ids.';
 comment on function backend.ingest_whatsapp(text, jsonb) is
     'Keeps a webhook''s body and applies its updates: {event_id, applied, duplicates, rejected: [{index, reason, phone_number_id, waba_id}]}. Repeating it changes nothing.';

@@ -1,7 +1,8 @@
 /*
     Webhooks that could not be applied, for the people who can act: an owner learns here that a
-    number is not registered. A webhook names its WhatsApp Business account. If none or several of
-    our accounts name that one, nobody sees the webhook.
+    number is not registered. A webhook belongs to the account of its number, if that is registered.
+    Otherwise it belongs to the account that names its WhatsApp Business account; if none or several
+    of ours name that one, nobody sees the webhook.
 */
 create index webhook_events_rejected_idx
     on private.webhook_events (id)
@@ -34,27 +35,39 @@ create view private.rejected_webhooks
 as
 select
     owner.account_id,
-    owner.waba_id,
-    r.value ->> 'phone_number_id' as phone_number_id,
-    r.value ->> 'reason' as reason,
-    private.rejection_remedy(r.value ->> 'reason') as remedy,
+    i.waba_id,
+    i.phone_number_id,
+    i.reason,
+    private.rejection_remedy(i.reason) as remedy,
     count(distinct e.id) as webhooks,
     count(*) as updates,
     min(e.received_at) as first_received_at,
     max(e.last_received_at) as last_received_at
 from private.webhook_events e
 cross join lateral jsonb_array_elements(e.rejected) as r (value)
-join (
+-- what comes from outside may have any length
+cross join lateral (
+    select
+        left(r.value ->> 'waba_id', 64) as waba_id,
+        left(r.value ->> 'phone_number_id', 64) as phone_number_id,
+        left(r.value ->> 'reason', 64) as reason
+) i
+left join public.whatsapp_channels number
+    on number.phone_number_id = i.phone_number_id
+left join (
     select w.waba_id, (array_agg(w.account_id))[1] as account_id
     from public.whatsapp_channels w
     where w.waba_id is not null
     group by w.waba_id
     -- if several accounts name it, its owner is not known
     having count(distinct w.account_id) = 1
-) owner
-    on owner.waba_id = r.value ->> 'waba_id'
+) named
+    on named.waba_id = i.waba_id
+-- a registered number has one account, so it comes first
+cross join lateral (select coalesce(number.account_id, named.account_id) as account_id) owner
 where e.rejected <> '[]'
-group by owner.account_id, owner.waba_id, r.value ->> 'phone_number_id', r.value ->> 'reason';
+  and owner.account_id is not null
+group by owner.account_id, i.waba_id, i.phone_number_id, i.reason;
 
 
 create function private.my_rejected_webhooks(is_counted boolean default private.check_plan())
@@ -102,11 +115,11 @@ comment on view private.rejected_webhooks is
 comment on function private.my_rejected_webhooks(boolean) is
     'See public.rejected_webhooks. Callers leave its argument out, see check_plan.';
 comment on view public.rejected_webhooks is
-    'Webhooks of a WhatsApp Business account that could not be applied, by number and reason. For the owners and admins of the only account that names it (whatsapp_channels.waba_id). A row disappears when rapport replay has applied its webhooks.';
+    'Webhooks of a WhatsApp Business account that could not be applied, by number and reason. For the owners and admins of the account of its number, or else of the only account that names it (whatsapp_channels.waba_id). A row disappears when rapport replay has applied its webhooks.';
 comment on column public.rejected_webhooks.account_id is
-    'The account that names the WhatsApp Business account.';
+    'The account of the number, or the one that names the WhatsApp Business account.';
 comment on column public.rejected_webhooks.waba_id is
-    'Meta''s id of the WhatsApp Business account that the webhooks are about.';
+    'Meta''s id of the WhatsApp Business account that the webhooks are about; null where they name none.';
 comment on column public.rejected_webhooks.phone_number_id is
     'The number, by WhatsApp''s id; null where the webhook names none.';
 comment on column public.rejected_webhooks.reason is

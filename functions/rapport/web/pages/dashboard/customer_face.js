@@ -62,7 +62,8 @@ export class CustomerFace extends PageElement {
                     .write=${desk.isWriter ? (/** @type {string} */ id, /** @type {Partial<Job>} */ patch) => customer.jobs.update(id, patch) : null}
                     .add=${desk.isWriter ? (/** @type {object} */ fields) => desk.ask(desk.from("jobs").insert({ ...fields, customer_id: customer.id, account_id: desk.account.id }).select("id")) : null}
                   ></job-list>`
-              : nothing}`}`;
+              : nothing}`}
+      ${desk.isAdmin ? html`<p class="face-why"><a class="link" href="#/health/why/${opened.id}">${text("why.title")}</a></p>` : nothing}`;
   }
 }
 

@@ -206,7 +206,7 @@ export class DashboardPage extends AppPage {
       case "metakocka":
         return html`<metakocka-page .desk=${desk}></metakocka-page>`;
       case "health":
-        return html`<health-page .desk=${desk}></health-page>`;
+        return html`<health-page .desk=${desk} .path=${path}></health-page>`;
       case "settings":
         return html`<settings-page .desk=${desk} .path=${path} @account-change=${(/** @type {CustomEvent<Account>} */ event) => this.#rename(event.detail)}></settings-page>`;
     }

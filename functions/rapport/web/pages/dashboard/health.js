@@ -6,11 +6,15 @@ import { emptiness, pill, skeleton, trouble } from "@rapport/live/elements/parts
 import { text, word } from "@rapport/live/elements/texts.js";
 import { followAnswer } from "./follow.js";
 import { SectionPage } from "./section_page.js";
+import { whyForm } from "./why.js";
 
 /** @import { Tables } from "../../database.types.js" */
 /** @import { Desk } from "./desk.js" */
 
 /** @typedef {Readonly<Tables<"account_health">>} Trouble */
+
+// of the address, before what is asked about
+const WHY = "why/";
 
 /** What is wrong with the account at the moment, and what to do: live. */
 export class HealthPage extends SectionPage {
@@ -39,6 +43,7 @@ export class HealthPage extends SectionPage {
     const { desk } = this;
     const shown = this.look("health", desk?.health);
     if (!desk || !shown) return nothing;
+    if (this.path.startsWith(WHY) && desk.isAdmin) return html`<why-page .desk=${desk} .path=${this.path.slice(WHY.length)}></why-page>`;
     const rows = shown.rows.filter(({ account_id }) => account_id === desk.account.id);
     return html`<div class="section-page">
       <header class="section-head"><h1>${text("desk.health")}</h1><p class="muted">${text("health.lead")}</p></header>
@@ -62,6 +67,7 @@ export class HealthPage extends SectionPage {
           </li>`,
         )}
       </ul>
+      ${desk.isAdmin ? html`<section class="section-part"><h2>${text("why.title")}</h2><p class="muted">${text("why.lead")}</p>${whyForm()}</section>` : nothing}
     </div>`;
   }
 
