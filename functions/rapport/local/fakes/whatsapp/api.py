@@ -18,7 +18,8 @@ from rapport.local.fakes.whatsapp import media, messages, templates
 from rapport.local.fakes.whatsapp.behaviour import Endpoint, WhatsAppFault
 from rapport.local.fakes.whatsapp.courier import Courier
 from rapport.local.fakes.whatsapp.errors import GraphError, unknown_object
-from rapport.local.fakes.whatsapp.payloads import DISPLAY_NUMBER, Payload
+from rapport.local.fakes.whatsapp.payloads import DISPLAY_NUMBER
+from rapport.local.fakes.whatsapp.registration import RegistrationApi
 from rapport.local.fakes.whatsapp.state import State
 
 PAGE_OF_A_PROXY = "<!DOCTYPE html><title>Error</title><p>Sorry, something went wrong.</p>"
@@ -31,10 +32,13 @@ Answer = Callable[[Request], Awaitable[Response]]
 class GraphApi:
     """The routes over one state, for requests with an accepted token."""
 
-    def __init__(self, state: State, courier: Courier, token: str) -> None:
+    def __init__(
+        self, state: State, courier: Courier, token: str, registration: RegistrationApi
+    ) -> None:
         self._state = state
         self._courier = courier
         self._token = token
+        self._registration = registration
         version = "/{version:str}"
         self.routes = [
             self._route(f"{version}/{{id:str}}/messages", "POST", self._messages, _of_messages),
@@ -152,9 +156,11 @@ class GraphApi:
         if file := self._state.media.get(id_):
             base_url = str(request.base_url).rstrip("/")
             return JSONResponse(media.describe(self._state, file, base_url))
+        if number := self._registration.number(id_, request.query_params.get("fields")):
+            return JSONResponse(number)
         if not self._is_number(id_):
             raise unknown_object(id_)
-        number: Payload = {
+        number = {
             "verified_name": "Rapport's stand-in",
             "display_phone_number": f"+{DISPLAY_NUMBER}",
             "quality_rating": "GREEN",
