@@ -25,9 +25,7 @@ WABA = "102290129340398"
 
 
 @pytest.fixture
-def project(
-    start: Start, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Stack, str]]:
+def project(start: Start, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Stack, str]]:
     """A project without rows, its functions, and stand-ins; the commands are pointed at them."""
     stack = start("postgrest", "gateway", "functions", "net")
     with (

@@ -1,4 +1,4 @@
-"""What `rapport connect whatsapp` and `rapport check` find at Meta: the stand-in, broken by turns."""
+"""What `rapport connect` and `rapport check` find at Meta, where one thing after another fails."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ BROKEN = [
         "rapport member add",
     ),
     (
-        "insert into private.refused_signatures (hour, count) values (date_trunc('hour', now()), 3)",
+        "insert into private.refused_signatures (hour, count) values (now(), 3)",
         "Webhooks",
         "wrong",
         "App settings, Basic",
@@ -85,11 +85,13 @@ BROKEN = [
         "rapport connect functions",
     ),
     (
-        "insert into public.metakocka_connections (account_id, company_id)"
-        " select id, '16' from public.accounts where name = 'Alpine';"
-        " insert into private.metakocka_dirty (contact_id, account_id)"
-        " select id, account_id from public.contacts where name = 'cilka' on conflict do nothing;"
-        " update private.metakocka_dirty set not_before = now() - interval '2 days'",
+        """
+        insert into public.metakocka_connections (account_id, company_id)
+        select id, '16' from public.accounts where name = 'Alpine';
+        insert into private.metakocka_dirty (contact_id, account_id)
+        select id, account_id from public.contacts where name = 'cilka' on conflict do nothing;
+        update private.metakocka_dirty set not_before = now() - interval '2 days'
+        """,
         "Queue: metakocka",
         "wrong",
         "metakocka_sync",

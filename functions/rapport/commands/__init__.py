@@ -254,7 +254,7 @@ def add_member(
     page: Page = None,
     stage: Stage = None,
 ) -> None:
-    """Let somebody work for an account; who has no login is invited. Run again to change the role."""
+    """Let somebody work for an account; invites who has no login. Run again to change the role."""
     from rapport.commands.accounts import Invitation, add_member
     from rapport.commands.project import use_stage
 

@@ -73,11 +73,8 @@ def create_account(
             language=language,
         )
     made = "There is now" if account.is_new else "There is already"
-    told = [
-        f"{made} the account {account.name} ({account.external_id}):"
-        f" country {account.country or 'unknown'}, time zone {account.time_zone},"
-        f" language {account.language}."
-    ]
+    locale = f"country {account.country or 'unknown'}, time zone {account.time_zone}"
+    told = [f"{made} the account {account.name} ({account.external_id}): {locale}."]
     if not account.is_new:
         told.append("It was not changed; another account of this name needs an --external-id.")
     for owner in owners:
@@ -147,8 +144,8 @@ def _of_login(email: str, member: Member) -> list[str]:
     told = [f"The login of {email} has been there since {since}, and has {used}."]
     if not member.is_confirmed:
         told.append(
-            "Its address is not confirmed: make sure that the login is the person's own. Anybody may"
-            " have made it."
+            "Its address is not confirmed, so anybody may have made it: make sure that it is the"
+            " person's own."
         )
     return told
 

@@ -1,4 +1,4 @@
-"""The commands `rapport connect …`: the functions, WhatsApp and Metakocka are made to know each other.
+"""The commands `rapport connect …`: functions, WhatsApp and Metakocka get to know each other.
 
 Each step is looked at first, so a second run finds it done, changes nothing and says so.
 """

@@ -48,7 +48,7 @@ def use_stage(stage: str | None) -> None:
 
 
 def where(name: str, **values: str) -> str:
-    """Where the value of a variable belongs, for a sentence; `values` are an account or a number."""
+    """Where a variable's value belongs, for a sentence; `values` name an account or a number."""
     parameter = os.environ.get(name + _PARAMETER) or f"/rapport/<stage>/{_OF_STAGE[name]}"
     for placeholder, value in values.items():
         parameter = parameter.replace(f"{{{placeholder}}}", value)

@@ -1,4 +1,4 @@
-"""The first steps of a deployment: accounts, members, numbers, companies. Run twice, none does more."""
+"""The first steps of a deployment: accounts, members, numbers, companies; each may be repeated."""
 
 from __future__ import annotations
 

@@ -87,8 +87,7 @@ _TOLD: Mapping[tuple[int, int | None], tuple[str, str]] = {
     ),
     (2200, None): (
         "Meta could not confirm the webhook's address.",
-        "It must be reached from the internet by https, and its function must have the same verify"
-        " token: `rapport check` asks it as Meta does.",
+        "It needs https, the internet, and the same verify token: `rapport check` asks it as well.",
     ),
     (80007, None): ("Meta takes no more calls of this business for now.", _WAIT),
     (80008, None): ("Meta takes no more calls of this WhatsApp Business account for now.", _WAIT),

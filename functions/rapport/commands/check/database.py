@@ -247,7 +247,7 @@ def _net(net: Requests | None) -> Iterator[Finding]:
     if net is None:
         yield warning(
             check,
-            "The extension is not there: workers start by their schedule alone, up to a minute late.",
+            "It is not there: workers start by their schedule alone, up to a minute late.",
             "create extension pg_net with schema extensions;",
         )
         return
@@ -263,7 +263,7 @@ def _net(net: Requests | None) -> Iterator[Finding]:
     if not net.answers:
         return
     check = "Doorbell, last hour"
-    told = listed(f"{one.count:,} × {one.result}" for one in net.answers)
+    told = listed(f"{one.count:,} of {one.result}" for one in net.answers)
     failed = sum(one.count for one in net.answers if not one.result.startswith("2"))
     latest = net.answers[0]
     if not failed:

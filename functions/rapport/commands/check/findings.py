@@ -38,7 +38,7 @@ def wrong(check: str, found: str, remedy: str) -> Finding:
 
 
 def gathered(check: str, findings: Iterable[Finding], remedy: str) -> Iterator[Finding]:
-    """The findings of one part; an error that ends it is its last, with its own remedy if it has one.
+    """The findings of one part. An error that ends it is the last, with its remedy if it has one.
 
     So one part that can't be asked does not keep the others from being looked at.
     """

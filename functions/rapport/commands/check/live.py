@@ -63,7 +63,7 @@ async def _broadcast(settings: StoreSettings, store: DeploymentStore) -> Finding
         return wrong(
             check,
             str(error),
-            "Look at Realtime in the project's dashboard. Its settings must allow private channels.",
+            "Look at Realtime in the project's dashboard: its settings must allow channels.",
         )
     finally:
         await connection.close()

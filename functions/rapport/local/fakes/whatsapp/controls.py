@@ -23,8 +23,8 @@ from rapport.local.fakes.whatsapp.payloads import (
     change,
     status_update,
 )
-from rapport.local.fakes.whatsapp.sends import UserId
 from rapport.local.fakes.whatsapp.registered import Registered
+from rapport.local.fakes.whatsapp.sends import UserId
 from rapport.local.fakes.whatsapp.state import State
 
 M = TypeVar("M", bound=BaseModel)

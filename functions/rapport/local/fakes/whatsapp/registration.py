@@ -9,12 +9,12 @@ subscribed apps", "Register a business phone number", "Error codes".
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import secrets
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from urllib.parse import parse_qsl
 
 import httpx
 from pydantic import JsonValue
@@ -82,10 +82,10 @@ class RegistrationApi:
 
     def _route(self, path: str, method: str, answer: Answer) -> Route:
         async def respond(request: Request) -> Response:
+            fault = self._state.behaviour.take("registration")
+            if fault and fault.code is not None:
+                return GraphError(fault.code, fault.details, status=fault.status).response()
             try:
-                fault = self._state.behaviour.take("registration")
-                if fault and fault.code is not None:
-                    raise GraphError(fault.code, fault.details, status=fault.status)
                 return JSONResponse(await answer(request))
             except GraphError as error:
                 return error.response()
@@ -163,7 +163,7 @@ class RegistrationApi:
         number = self._state.registered.numbers.get(request.path_params["id"])
         if number is None:
             raise unknown_object(request.path_params["id"])
-        pin = str((await request.form()).get("pin", ""))
+        pin = (await _form(request)).get("pin", "")
         if len(pin) != 6 or not pin.isdigit():
             raise GraphError(100, "Parameter pin: six digits are needed.")
         number.status = "CONNECTED"
@@ -185,8 +185,7 @@ class RegistrationApi:
 
     async def _subscribe(self, request: Request) -> Payload:
         self._require_app(request)
-        form = await request.form()
-        given = {name: str(form.get(name, "")) for name in form}
+        given = await _form(request)
         if given.get("object") != _OBJECT:
             raise GraphError(100, "Parameter object: an unknown kind of object.")
         fields = [one for one in given.get("fields", "").split(",") if one]
@@ -217,6 +216,10 @@ class RegistrationApi:
             raise GraphError(190, "", message="Invalid OAuth access token signature.")
 
 
+async def _form(request: Request) -> dict[str, str]:
+    return dict(parse_qsl((await request.body()).decode(errors="replace")))
+
+
 async def _confirm(url: str, verify_token: str) -> None:
     """Asks an address as Meta does before it sends webhooks there. Raises GraphError."""
     challenge = str(secrets.randbelow(10**9))
@@ -228,7 +231,7 @@ async def _confirm(url: str, verify_token: str) -> None:
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
             answer = await client.get(url, params=query)
-    except (httpx.HTTPError, httpx.InvalidURL, asyncio.TimeoutError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _unconfirmed(f"curl_error = {type(error).__name__}; HTTP Status Code = 0") from None
     if answer.status_code != HTTPStatus.OK:
         raise _unconfirmed(
