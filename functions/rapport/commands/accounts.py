@@ -172,7 +172,7 @@ def add_number(
             f"{number} has no country code.", hint="Write it as +386 40 111 222, in quotes."
         )
     shown, digits = number, to_e164(number).removeprefix("+")
-    told = []
+    told: list[str] = []
     if asks_meta:
         found, waba_id, told = _ask_meta(phone_number_id, waba_id)
         if found is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import httpx
-from pydantic import SecretStr
+from pydantic import JsonValue, SecretStr
 
 from rapport.commands.accounts import find_waba
 from rapport.commands.project import (
@@ -320,14 +320,14 @@ def _register_webhook(
 def _send_test(number: RegisteredNumber, order: WhatsAppOrder, tell: Tell) -> None:
     """Sends a template, which may be sent to anybody at any time. Raises RapportError."""
     recipient = to_e164(order.test or "")
-    body = {
+    body: dict[str, JsonValue] = {
         "messaging_product": "whatsapp",
         "to": recipient.removeprefix("+"),
         "type": "template",
         "template": {"name": order.template, "language": {"code": order.language}},
     }
     with closing(GraphClient(graph_settings())) as graph:
-        outcome = graph.send(number.phone_number_id, dict(body))
+        outcome = graph.send(number.phone_number_id, body)
     if isinstance(outcome, Accepted):
         tell(
             f"{number.display_phone_number} has sent the template {order.template} to {recipient}."

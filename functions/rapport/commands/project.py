@@ -26,7 +26,7 @@ _URL = "SUPABASE_URL"
 _KEYS = ("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 _REMEDY = "Set it in the environment of this command. The project's settings show its URL and keys."
 # the parameters of a deployment on AWS, beneath /rapport/<stage>/, as serverless.yml names them
-_OF_STAGE = {
+PARAMETERS = {
     "SUPABASE_URL": "supabase-url",
     "SUPABASE_SECRET_KEY": "supabase-secret-key",
     "SUPABASE_PUBLISHABLE_KEY": "supabase-publishable-key",
@@ -42,14 +42,14 @@ _OF_STAGE = {
 
 def use_stage(stage: str | None) -> None:
     """From now on reads what the environment does not set from the SSM parameters of a stage."""
-    for name, parameter in _OF_STAGE.items():
+    for name, parameter in PARAMETERS.items():
         if stage and not _is_set(name):
             os.environ[name + _PARAMETER] = f"/rapport/{stage}/{parameter}"
 
 
 def where(name: str, **values: str) -> str:
     """Where a variable's value belongs, for a sentence; `values` name an account or a number."""
-    parameter = os.environ.get(name + _PARAMETER) or f"/rapport/<stage>/{_OF_STAGE[name]}"
+    parameter = os.environ.get(name + _PARAMETER) or f"/rapport/<stage>/{PARAMETERS[name]}"
     for placeholder, value in values.items():
         parameter = parameter.replace(f"{{{placeholder}}}", value)
     return f"the SSM parameter {parameter}, or {name} in the environment"

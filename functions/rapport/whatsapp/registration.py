@@ -245,10 +245,17 @@ class _Success(_Answer):
     success: bool
 
 
+class _Details(_Answer):
+    details: str = ""
+
+
 class _Fault(_Answer):
     code: int
     error_subcode: int | None = None
     message: str = ""
+    # more particular, where it is there
+    error_user_msg: str = ""
+    error_data: _Details | None = None
 
 
 class _Error(_Answer):
@@ -401,7 +408,8 @@ def _refusal(response: httpx.Response, secrets: Sequence[str]) -> WhatsAppError:
     except ValidationError:
         return WhatsAppUnavailable(f"WhatsApp answered with HTTP status {response.status_code}.")
     meaning, remedy = told(fault.code, fault.error_subcode) or ("WhatsApp refused the call.", None)
-    words = fault.message
+    details = fault.error_data.details if fault.error_data else ""
+    words = fault.error_user_msg or details or fault.message
     for secret in filter(None, secrets):
         # Meta repeats a token that it can't read
         words = words.replace(secret, "…")

@@ -10,19 +10,17 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from pydantic import JsonValue
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rapport.local.fakes.faults import Dropped
 from rapport.local.fakes.whatsapp import media, messages, templates
-from rapport.local.fakes.whatsapp.behaviour import Endpoint, WhatsAppFault
+from rapport.local.fakes.whatsapp.behaviour import Endpoint
 from rapport.local.fakes.whatsapp.courier import Courier
 from rapport.local.fakes.whatsapp.errors import GraphError, unknown_object
+from rapport.local.fakes.whatsapp.faulty import otherwise
 from rapport.local.fakes.whatsapp.payloads import DISPLAY_NUMBER
 from rapport.local.fakes.whatsapp.registration import RegistrationApi
 from rapport.local.fakes.whatsapp.state import State
-
-PAGE_OF_A_PROXY = "<!DOCTYPE html><title>Error</title><p>Sorry, something went wrong.</p>"
 
 VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]")
 
@@ -79,12 +77,12 @@ class GraphApi:
                 fault = self._state.behaviour.take(await endpoint_of(request))
                 if fault and fault.answers_otherwise and not fault.after_accepting:
                     await asyncio.sleep(fault.delay_ms / 1000)
-                    return _otherwise(fault)
+                    return otherwise(fault)
                 response = await answer(request)
                 if fault:
                     await asyncio.sleep(fault.delay_ms / 1000)
                 if fault and fault.answers_otherwise:
-                    return _otherwise(fault)
+                    return otherwise(fault)
             except GraphError as error:
                 return error.response()
             return response
@@ -198,17 +196,6 @@ def _always(endpoint: Endpoint) -> Callable[[Request], Awaitable[Endpoint]]:
 
 async def _of_messages(request: Request) -> Endpoint:
     return "read" if "status" in await _json_object(request) else "messages"
-
-
-def _otherwise(fault: WhatsAppFault) -> Response:
-    if fault.drop:
-        return Dropped()
-    if fault.code is not None:
-        return GraphError(
-            fault.code, fault.details, status=fault.status, retry_after=fault.retry_after
-        ).response()
-    headers = {"retry-after": str(fault.retry_after)} if fault.retry_after is not None else None
-    return HTMLResponse(PAGE_OF_A_PROXY, fault.status or 500, headers)
 
 
 async def _json_object(request: Request) -> dict[str, JsonValue]:

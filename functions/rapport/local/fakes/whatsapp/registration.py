@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from rapport.local.fakes.whatsapp.errors import GraphError, unknown_object
+from rapport.local.fakes.whatsapp.faulty import otherwise
 from rapport.local.fakes.whatsapp.payloads import Payload
 from rapport.local.fakes.whatsapp.registered import APP_ID, APP_NAME
 from rapport.local.fakes.whatsapp.state import State
@@ -83,8 +84,8 @@ class RegistrationApi:
     def _route(self, path: str, method: str, answer: Answer) -> Route:
         async def respond(request: Request) -> Response:
             fault = self._state.behaviour.take("registration")
-            if fault and fault.code is not None:
-                return GraphError(fault.code, fault.details, status=fault.status).response()
+            if fault and fault.answers_otherwise:
+                return otherwise(fault)
             try:
                 return JSONResponse(await answer(request))
             except GraphError as error:
