@@ -117,6 +117,10 @@ begin
             hint = 'Give a shorter one, or none.';
     end if;
 
+    -- addresses of people who did not come
+    delete from private.member_invitations i
+    where i.account_id = invite_member.account_id
+      and i.expires_at < now() - interval '30 days';
     insert into private.member_invitations as i (
         account_id, email, role, display_name, token_hash, expires_at
     )

@@ -66,6 +66,11 @@ def refused(*arguments: str) -> RapportError:
     return error.value
 
 
+def register(meta: str, **known: object) -> None:
+    """What Meta knows of the app from now on."""
+    httpx.post(f"{meta}/_fake/registered", json=known, trust_env=False).raise_for_status()
+
+
 def checked(*options: str) -> tuple[bool, dict[str, dict[str, str]]]:
     """Whether nothing is wrong, and the findings of `rapport check --json`."""
     result = CliRunner().invoke(app, ["check", "--json", *options])
@@ -104,8 +109,7 @@ def test_from_nothing_to_a_check_that_finds_nothing_wrong(
     assert "the database now rings there" in rapport(*functions)
     assert "the database rings there already" in rapport(*functions)
 
-    nothing = {"is_subscribed": False, "callback_url": "", "fields": []}
-    httpx.post(f"{meta}/_fake/registered", json=nothing, trust_env=False).raise_for_status()
+    register(meta, is_subscribed=False, callback_url="", fields=[])
     connected = rapport("connect", "whatsapp", "--test", "+386 40 111 222")
     assert f"The app now hears of the WhatsApp Business account {WABA}." in connected
     assert f"Webhooks now go to {stack.webhook_url}" in connected
@@ -113,6 +117,15 @@ def test_from_nothing_to_a_check_that_finds_nothing_wrong(
     again = rapport("connect", "whatsapp")
     assert f"hears of the WhatsApp Business account {WABA} already" in again
     assert f"Webhooks go to {stack.webhook_url} already" in again
+
+    # a number that was never registered, and one whose webhooks go elsewhere
+    new = {"waba_id": WABA, "display_phone_number": SHOWN, "status": "PENDING"}
+    register(meta, numbers={NUMBER: new})
+    assert "has the status PENDING at Meta" in rapport("connect", "whatsapp")
+    assert "is now registered" in rapport("connect", "whatsapp", NUMBER, "--pin", "123456")
+    register(meta, numbers={NUMBER: new | {"callback_url": "https://other.example/"}})
+    assert "go to https://other.example/" in str(refused("connect", "whatsapp"))
+    register(meta)
 
     company = ("connect", "metakocka", "alpine", "--company-id", "16")
     assert "The account alpine is now connected to it." in rapport(*company)
@@ -153,6 +166,7 @@ def test_refusals_name_the_remedy(
         (("number", "add", "none", "040", "--phone-number-id", "1"), "has no country code"),
         (("connect", "whatsapp", "--url", stack.functions_url), "No account has a WhatsApp number"),
         (("connect", "whatsapp", "7", "--url", stack.functions_url), "7 is no number"),
+        (("connect", "whatsapp", "--pin", "1"), "--pin takes six digits"),
         (("connect", "functions", "--url", "here"), "--url here is no address"),
         (("connect", "functions", "--url", f"{stack.functions_url}/api"), "where 202 is right"),
         (("connect", "metakocka", "none", "--company-id", "16"), "There is no account 'none'"),

@@ -5,6 +5,7 @@ Each step is looked at first, so a second run finds it done, changes nothing and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -147,6 +148,8 @@ def connect_whatsapp(order: WhatsAppOrder, tell: Tell) -> None:
     Raises:
         RapportError: Something is missing or refused; the message says what, and what to do.
     """
+    if order.pin is not None and not re.fullmatch("[0-9]{6}", order.pin):
+        raise Unprocessable("--pin takes six digits.", hint="Choose them; they become its PIN.")
     with closing(DeploymentStore(store_settings())) as store:
         deployment = store.deployment()
     numbers = _numbers(deployment, order.phone_number_ids)
@@ -209,7 +212,11 @@ def _connect_number(
         raise ConfigError(
             f"There is no token for {shown}. It belongs in {place}. ({error})", hint=_SYSTEM_USER
         ) from None
-    app = meta.app_of(token)
+    try:
+        app = meta.app_of(token)
+    except WhatsAppRefused as error:
+        error.hint = f"{error.hint or _SYSTEM_USER} The token of {shown} belongs in {place}."
+        raise
     app_token = _app_token(meta, settings, app.id, token)
     facts = meta.token_facts(token, app_token)
     _require_good(facts, shown, place)
@@ -220,27 +227,35 @@ def _connect_number(
         tell(f"  Replace the token before that, or nothing is sent any more. {_SYSTEM_USER}")
 
     found = meta.number(id_, token)
-    if order.pin is not None and found.status != "CONNECTED":
+    if order.pin is not None and not found.can_send:
         meta.register(id_, order.pin, token)
         tell(f"{shown} is now registered with the Cloud API.")
-    elif found.status not in (None, "CONNECTED"):
+    elif not found.can_send:
         tell(
             f"{shown} has the status {found.status} at Meta and can't send. Run this again with"
             " --pin and six digits, which become its PIN."
         )
-    waba_id = number.waba_id or find_waba(meta, id_, token)
-    if waba_id is None:
-        raise NotFound(
-            f"The WhatsApp Business account of {shown} is not known.",
-            hint=f"rapport number add {number.account} '{shown}' --phone-number-id {id_} --waba-id"
-            " and the id that Meta shows under WhatsApp, API setup.",
-        )
+    waba_id = number.waba_id or _keep_waba(number, find_waba(meta, id_, token))
     if any(one.id == app.id for one in meta.subscribed_apps(waba_id, token)):
         tell(f"The app hears of the WhatsApp Business account {waba_id} already.")
     else:
         meta.subscribe_app(waba_id, token)
         tell(f"The app now hears of the WhatsApp Business account {waba_id}.")
     return app_token
+
+
+def _keep_waba(number: RegisteredNumber, waba_id: str | None) -> str:
+    """Notes the WhatsApp Business account of a number, whose templates are read from then on."""
+    shown, id_ = number.display_phone_number, number.phone_number_id
+    if waba_id is None:
+        raise NotFound(
+            f"The WhatsApp Business account of {shown} is not known.",
+            hint=f"rapport number add {number.account} '{shown}' --phone-number-id {id_} --waba-id"
+            " and the id that Meta shows under WhatsApp, API setup.",
+        )
+    with closing(SetupStore(store_settings())) as store:
+        store.add_number(number.account, id_, shown, waba_id)
+    return waba_id
 
 
 def _require_no_other_address(meta: Registration, number: RegisteredNumber, address: str) -> None:

@@ -48,6 +48,9 @@ _NUMBER = (
     "webhook_configuration"
 )
 
+# a number with another status is not registered, or no longer
+_SENDING = ("CONNECTED", "FLAGGED", "RESTRICTED")
+
 # seconds; Meta asks the webhook's address before it answers
 _TIMEOUT = httpx.Timeout(30, connect=5)
 _WORDS_LIMIT = 300
@@ -198,10 +201,14 @@ class MetaNumber(_Answer):
     id: str
     display_phone_number: str = ""
     verified_name: str = ""
-    # CONNECTED can send
     status: str | None = None
     quality_rating: str | None = None
     webhook_configuration: WebhookAddresses | None = None
+
+    @property
+    def can_send(self) -> bool:
+        """Whether Meta lets it send, as far as its status says."""
+        return self.status in (None, *_SENDING)
 
     @property
     def digits(self) -> str:

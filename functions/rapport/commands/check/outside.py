@@ -154,7 +154,7 @@ def _examine_number(
         yield wrong(
             check, f"Nothing is sent from it: {number.stopped_reason}", "Then: resume_channel."
         )
-    elif found.status not in (None, "CONNECTED"):
+    elif not found.can_send:
         yield wrong(
             check,
             f"At Meta it has the status {found.status}, and can't send.",

@@ -204,10 +204,10 @@ class RegistrationApi:
         return waba_id
 
     def _require_token(self, request: Request) -> None:
-        if not _is(_bearer(request), self._token):
-            raise GraphError(
-                190, "", message="Invalid OAuth access token - Cannot parse access token"
-            )
+        given = _bearer(request)
+        if not _is(given, self._token):
+            # Meta repeats what it can't read
+            raise GraphError(190, "", message=f"Malformed access token {given}")
 
     def _require_app(self, request: Request) -> None:
         given = _bearer(request)
