@@ -100,7 +100,8 @@ def test_from_nothing_to_a_check_that_finds_nothing_wrong(
     assert httpx.get(link, trust_env=False).status_code == httpx.codes.SEE_OTHER
 
     number = ("number", "add", "alpine", SHOWN, "--phone-number-id", NUMBER)
-    assert "is now a number of alpine" in rapport(*number)
+    assert "account is not known" in rapport(*number, "--without-meta")
+    assert "with new details" in rapport(*number)
     assert "is already a number of alpine" in rapport(*number)
     other = refused("number", "add", "alpine", "+386 40 111 222", "--phone-number-id", NUMBER)
     assert str(other) == f"At Meta {NUMBER} is {SHOWN}, not +386 40 111 222."
@@ -110,10 +111,15 @@ def test_from_nothing_to_a_check_that_finds_nothing_wrong(
     assert "the database rings there already" in rapport(*functions)
 
     register(meta, is_subscribed=False, callback_url="", fields=[])
+    with psycopg.connect(database.url()) as connection:
+        connection.execute("update public.whatsapp_channels set waba_id = null")
     connected = rapport("connect", "whatsapp", "--test", "+386 40 111 222")
     assert f"The app now hears of the WhatsApp Business account {WABA}." in connected
     assert f"Webhooks now go to {stack.webhook_url}" in connected
     assert "has sent the template hello_world to +38640111222" in connected
+    with psycopg.connect(database.url()) as connection:
+        row = connection.execute("select waba_id from public.whatsapp_channels").fetchone()
+    assert row == (WABA,)
     again = rapport("connect", "whatsapp")
     assert f"hears of the WhatsApp Business account {WABA} already" in again
     assert f"Webhooks go to {stack.webhook_url} already" in again
