@@ -40,7 +40,7 @@ class Registered(Orders):
     )
     # whether the app hears of every WhatsApp Business account …
     is_subscribed: bool = True
-    # … and otherwise of which
+    # … or else the accounts that it hears of
     subscribed_wabas: list[str] = Field(default_factory=list)
     # where the app's webhooks go; null is the functions' own address, and empty nowhere
     callback_url: str | None = None
