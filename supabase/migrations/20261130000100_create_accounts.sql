@@ -614,6 +614,272 @@ Give quiet_from and quiet_until, such as 21:00 and 08:00, or null for both.';
 
 
 /*
+    Owners invite people to work for an account. The invited person claims the invitation, signed in
+    with the address that it is for. So nobody works for an account without an act of their own, and
+    an owner does not learn which addresses have a login here.
+
+    backend.add_member does it in one step, for the people who run the deployment.
+*/
+create table private.member_invitations (
+    id           uuid primary key default gen_random_uuid(),
+    account_id   uuid not null
+                 constraint member_invitations_account_id_fkey
+                 references public.accounts on delete cascade,
+    -- in lower case
+    email        text not null,
+    role         text not null
+                 constraint member_invitations_role_check
+                 check (role in ('owner', 'admin', 'agent', 'viewer')),
+    display_name text not null
+                 constraint member_invitations_display_name_check
+                 check (display_name <> '' and length(display_name) <= 200),
+    -- the token has 256 random bits, so nobody can guess it from a plain hash
+    token_hash   bytea not null
+                 constraint member_invitations_token_hash_key unique,
+    -- the login that claimed it; null until then
+    claimed_by   uuid,
+    expires_at   timestamptz not null,
+
+    -- a later invitation of the same address takes the place of the earlier one
+    constraint member_invitations_email_key unique (account_id, email)
+);
+alter table private.member_invitations enable row level security;
+
+
+create function private.require_member_words(email text, role text)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    if (email ~ '^[^[:space:]@]+@[^[:space:]@]+\.[^[:space:]@]+$' and length(email) <= 255) is not true then
+        raise sqlstate 'PT422' using
+            message = 'This is not an email address.',
+            detail = 'field: email',
+            hint = 'Give one such as olivia@alpine.example.';
+    elsif (role in ('owner', 'admin', 'agent', 'viewer')) is not true then
+        raise sqlstate 'PT422' using
+            message = 'There is no such role.',
+            detail = 'field: role',
+            hint = 'Give owner, admin, agent or viewer.';
+    end if;
+end
+$$;
+
+
+create function private.name_of_email(email text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return initcap(translate(split_part(email, '@', 1), '._-+', '    '));
+end
+$$;
+
+
+create function private.invite_member(
+    account_id uuid,
+    email text,
+    role text,
+    display_name text,
+    valid_for interval
+)
+    returns jsonb
+    language plpgsql
+    -- definer: only this function writes invitations; it checks the caller
+    security definer
+    set search_path = ''
+as $$
+declare
+    -- 32 random bytes as base64url
+    token constant text :=
+        translate(encode(extensions.gen_random_bytes(32), 'base64'), '+/=', '-_');
+    expires_at constant timestamptz := now() + valid_for;
+begin
+    perform private.require_member(account_id);
+    if not exists (
+        select
+        from public.account_members m
+        where m.account_id = invite_member.account_id
+          and m.user_id = auth.uid()
+          and m.role = 'owner'
+    ) then
+        raise insufficient_privilege using
+            message = 'You may not invite people to this account.',
+            detail = 'field: account_id',
+            hint = 'Its owners may.';
+    end if;
+    perform private.require_member_words(email => btrim(email), role => role);
+    if (valid_for between interval '5 minutes' and interval '30 days') is not true then
+        raise sqlstate 'PT422' using
+            message = 'An invitation must be valid for 5 minutes to 30 days.',
+            detail = 'field: valid_for',
+            hint = 'Give a valid_for in between, such as 7 days.';
+    elsif length(display_name) > 200 then
+        raise sqlstate 'PT422' using
+            message = 'A name has 200 characters at most.',
+            detail = 'field: display_name',
+            hint = 'Give a shorter one, or none.';
+    end if;
+
+    -- addresses of people who did not come
+    delete from private.member_invitations i
+    where i.account_id = invite_member.account_id
+      and i.expires_at < now() - interval '30 days';
+    insert into private.member_invitations as i (
+        account_id, email, role, display_name, token_hash, expires_at
+    )
+    values (
+        invite_member.account_id,
+        lower(btrim(invite_member.email)),
+        invite_member.role,
+        coalesce(nullif(btrim(invite_member.display_name), ''), private.name_of_email(btrim(invite_member.email))),
+        sha256(convert_to(token, 'UTF8')),
+        expires_at
+    )
+    on conflict on constraint member_invitations_email_key do update
+        set role = excluded.role,
+            display_name = excluded.display_name,
+            token_hash = excluded.token_hash,
+            expires_at = excluded.expires_at,
+            claimed_by = null;
+    return jsonb_build_object('token', token, 'expires_at', expires_at);
+end
+$$;
+
+grant execute on function private.invite_member(uuid, text, text, text, interval) to authenticated;
+
+
+create function public.invite_member(
+    account_id uuid,
+    email text,
+    role text,
+    display_name text default null,
+    valid_for interval default '7 days'
+)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.invite_member(
+        account_id => invite_member.account_id,
+        email => invite_member.email,
+        role => invite_member.role,
+        display_name => invite_member.display_name,
+        valid_for => invite_member.valid_for
+    );
+end
+$$;
+
+grant execute on function public.invite_member(uuid, text, text, text, interval) to authenticated;
+
+
+create function private.claim_member_invitation(token text)
+    returns jsonb
+    language plpgsql
+    -- definer: tokens are not readable, and users may not write members
+    security definer
+    set search_path = ''
+as $$
+declare
+    caller constant uuid := auth.uid();
+    invitation private.member_invitations;
+    present_role text;
+begin
+    if caller is null then
+        raise insufficient_privilege using
+            message = 'You must sign in to claim an invitation.',
+            hint = 'Sign up or sign in first.';
+    end if;
+    select i.*
+    into invitation
+    from private.member_invitations i
+    where i.token_hash = sha256(convert_to(claim_member_invitation.token, 'UTF8'))
+    for no key update;
+    if invitation.claimed_by = caller then
+        -- the answer was lost, and the same caller asks again; a member who has left is none
+        select m.role
+        into present_role
+        from public.account_members m
+        where m.account_id = invitation.account_id
+          and m.user_id = caller;
+    end if;
+    if invitation.id is null or (invitation.claimed_by is not null and present_role is null) then
+        raise sqlstate 'PT404' using
+            message = 'This invitation is not valid, or no longer valid.',
+            hint = 'Ask an owner of the account for a new one.';
+    elsif invitation.claimed_by is null then
+        if invitation.expires_at <= now() then
+            raise sqlstate 'PT410' using
+                message = 'This invitation has expired.',
+                hint = 'Ask an owner of the account for a new one.';
+        elsif not exists (
+            select
+            from auth.users u
+            where u.id = caller
+              and lower(u.email) = invitation.email
+              and u.email_confirmed_at is not null
+        ) then
+            raise sqlstate 'PT409' using
+                message = 'This invitation is for another email address.',
+                hint = 'Sign in with the address that was invited.';
+        end if;
+
+        insert into public.account_members (account_id, user_id, role, display_name)
+        values (invitation.account_id, caller, invitation.role, invitation.display_name)
+        on conflict do nothing;
+        update private.member_invitations i
+        set claimed_by = caller
+        where i.id = invitation.id;
+        select m.role
+        into present_role
+        from public.account_members m
+        where m.account_id = invitation.account_id
+          and m.user_id = caller;
+    end if;
+    return jsonb_build_object('account_id', invitation.account_id, 'role', present_role);
+end
+$$;
+
+grant execute on function private.claim_member_invitation(text) to authenticated;
+
+
+create function public.claim_member_invitation(token text)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.claim_member_invitation(claim_member_invitation.token);
+end
+$$;
+
+grant execute on function public.claim_member_invitation(text) to authenticated;
+
+
+comment on table private.member_invitations is
+    'Invitations to work for an account. Of each token only the SHA-256 is stored.';
+comment on function private.require_member_words(text, text) is
+    'Refuses what is no email address, and what is no role (422).';
+comment on function private.name_of_email(text) is
+    'A name for a person of whom only the address is known.';
+comment on function private.invite_member(uuid, text, text, text, interval) is
+    'Makes an invitation in place of an earlier one of the same address.';
+comment on function private.claim_member_invitation(text) is
+    'Makes the caller a member of the account.';
+comment on function public.invite_member(uuid, text, text, text, interval) is
+    'Invites a person, by email address, to work for an account as owner, admin, agent or viewer. For its owners. Only this answer holds the token. The person who gives it to claim_member_invitation, signed in with that address, becomes a member. An earlier invitation of the same address ends.'
+    ' Type: {token: text, expires_at: timestamptz}';
+comment on function public.claim_member_invitation(text) is
+    'Makes you a member of the account that invited your email address. Claiming it again gives the same answer, and if you were a member before, your role stays. Refused: an invitation that is unknown or claimed (404), one that has expired (410), and one for another address, or for yours before it is confirmed (409).'
+    ' Type: {account_id: uuid, role: account_members.role}';
+
+
+/*
     Quiet hours: the part of each day, on the clocks of the account's time zone, in which nothing is
     sent that could be sent at another time. A clock that is put forward or back moves their
     beginning and end with it.
@@ -1298,3 +1564,269 @@ comment on function private.limit_writes(text, text[]) is
 
 
 select private.limit_writes('accounts', '{update}');
+
+
+/*
+    The first steps of a deployment: an account, its members and its WhatsApp numbers. The commands
+    `rapport account create`, `member add` and `number add` call these functions. Each answers what
+    there is afterwards, and its second call changes nothing.
+
+    They are for the people who run the deployment, not for users. Nobody opens an account alone:
+    every account costs. A number is proved by a token of Meta's that opens it, which no SQL can
+    check; the account that named it first would get its messages. Members have a way of their own,
+    invite_member.
+*/
+create function backend.create_account(
+    name text,
+    external_id text default null,
+    country text default null,
+    time_zone text default null,
+    language text default null
+)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    account public.accounts;
+    is_new boolean;
+    rule text;
+begin
+    -- two calls at once must not make two accounts of one name
+    perform pg_advisory_xact_lock(hashtextextended('create account', 0));
+    select a.*
+    into account
+    from public.accounts a
+    where case
+        when create_account.external_id is null then lower(a.name) = lower(btrim(create_account.name))
+        else a.external_id = create_account.external_id
+    end
+    order by a.created_at
+    limit 1;
+    is_new := not found;
+    if is_new then
+        insert into public.accounts (external_id, name, country, time_zone, language)
+        values (
+            coalesce(
+                create_account.external_id, encode(extensions.gen_random_bytes(12), 'hex')),
+            coalesce(btrim(create_account.name), ''),
+            upper(create_account.country),
+            create_account.time_zone,
+            create_account.language
+        )
+        returning * into account;
+    end if;
+    return jsonb_build_object(
+        'is_new', is_new,
+        'account_id', account.id,
+        'external_id', account.external_id,
+        'name', account.name,
+        'country', account.country,
+        'time_zone', account.time_zone,
+        'language', account.language
+    );
+exception
+    when check_violation then
+        get stacked diagnostics rule = constraint_name;
+        perform private.refuse_row(table_name => 'accounts', kind => 'check', rule => rule);
+end
+$$;
+
+grant execute on function backend.create_account(text, text, text, text, text) to service_role;
+
+
+create function backend.add_member(
+    account text,
+    email text,
+    role text,
+    display_name text default null
+)
+    returns jsonb
+    language plpgsql
+    -- definer: as create_account
+    security definer
+    set search_path = ''
+as $$
+declare
+    named constant uuid := private.account_named(account);
+    login record;
+    before public.account_members;
+    rule text;
+begin
+    perform private.require_member_words(email => btrim(email), role => role);
+    -- two changes at once must not leave the account without an owner
+    perform
+    from public.accounts a
+    where a.id = named
+    for no key update;
+
+    select u.id, u.created_at, u.last_sign_in_at, u.email_confirmed_at is not null as is_confirmed
+    into login
+    from auth.users u
+    where lower(u.email) = lower(btrim(add_member.email))
+      and not u.is_sso_user
+      and u.deleted_at is null;
+    if not found then
+        return jsonb_build_object('state', 'no_login');
+    end if;
+
+    select m.*
+    into before
+    from public.account_members m
+    where m.account_id = named
+      and m.user_id = login.id;
+    if before.role = 'owner' and role <> 'owner' and not exists (
+        select
+        from public.account_members m
+        where m.account_id = named
+          and m.user_id <> login.id
+          and m.role = 'owner'
+    ) then
+        raise sqlstate 'PT409' using
+            message = 'This is the only owner of the account.',
+            detail = 'field: role',
+            hint = 'Add another owner first.';
+    end if;
+
+    insert into public.account_members as m (account_id, user_id, role, display_name)
+    values (
+        named,
+        login.id,
+        add_member.role,
+        coalesce(nullif(btrim(add_member.display_name), ''), private.name_of_email(btrim(add_member.email)))
+    )
+    on conflict on constraint account_members_pkey do update
+        set role = excluded.role,
+            display_name = case
+                when nullif(btrim(add_member.display_name), '') is null then m.display_name
+                else excluded.display_name
+            end
+        where m.role <> excluded.role
+           or m.display_name <> nullif(btrim(add_member.display_name), '');
+    return (
+        select jsonb_build_object(
+            'state', case
+                when before.user_id is null then 'added'
+                when (before.role, before.display_name) = (m.role, m.display_name) then 'there'
+                else 'changed'
+            end,
+            'role', m.role,
+            'role_before', before.role,
+            'display_name', m.display_name,
+            'login_created_at', login.created_at,
+            'last_sign_in_at', login.last_sign_in_at,
+            'is_confirmed', login.is_confirmed
+        )
+        from public.account_members m
+        where m.account_id = named
+          and m.user_id = login.id
+    );
+exception
+    when check_violation then
+        get stacked diagnostics rule = constraint_name;
+        perform private.refuse_row(table_name => 'account_members', kind => 'check', rule => rule);
+end
+$$;
+
+grant execute on function backend.add_member(text, text, text, text) to service_role;
+
+
+create function backend.add_number(
+    account text,
+    phone_number_id text,
+    display_phone_number text,
+    waba_id text default null,
+    name text default null
+)
+    returns jsonb
+    language plpgsql
+    -- definer: as create_account
+    security definer
+    set search_path = ''
+as $$
+declare
+    named constant uuid := private.account_named(account);
+    before public.whatsapp_channels;
+    channel public.whatsapp_channels;
+    owner text;
+    rule text;
+begin
+    insert into public.whatsapp_channels as w (
+        account_id, phone_number_id, waba_id, display_phone_number, name
+    )
+    values (
+        named,
+        add_number.phone_number_id,
+        add_number.waba_id,
+        add_number.display_phone_number,
+        coalesce(add_number.name, add_number.display_phone_number)
+    )
+    on conflict on constraint whatsapp_channels_phone_number_id_key do nothing
+    returning w.* into channel;
+    if channel.id is null then
+        select w.*
+        into before
+        from public.whatsapp_channels w
+        where w.phone_number_id = add_number.phone_number_id
+        for no key update;
+        if before.account_id <> named then
+            select format('%s (%s)', a.name, a.external_id)
+            into owner
+            from public.accounts a
+            where a.id = before.account_id;
+            raise sqlstate 'PT409' using
+                message = format('This number is one of the account %s.', owner),
+                detail = 'field: phone_number_id',
+                hint = 'Check the phone_number_id. A number with conversations can''t move to another account.';
+        end if;
+        update public.whatsapp_channels w
+        set waba_id = coalesce(add_number.waba_id, w.waba_id),
+            display_phone_number = add_number.display_phone_number,
+            name = coalesce(add_number.name, w.name)
+        where w.id = before.id
+        returning w.* into channel;
+    end if;
+    if channel.waba_id is distinct from before.waba_id then
+        -- its templates are read now, and not first by the schedule
+        perform private.ring('sync_templates');
+    end if;
+    return jsonb_build_object(
+        'state', case
+            when before.id is null then 'added'
+            when (before.waba_id, before.display_phone_number, before.name)
+                is not distinct from (channel.waba_id, channel.display_phone_number, channel.name)
+                then 'there'
+            else 'changed'
+        end,
+        'account_id', channel.account_id,
+        'phone_number_id', channel.phone_number_id,
+        'waba_id', channel.waba_id,
+        'display_phone_number', channel.display_phone_number,
+        'name', channel.name
+    );
+exception
+    when check_violation then
+        get stacked diagnostics rule = constraint_name;
+        perform private.refuse_row(table_name => 'whatsapp_channels', kind => 'check', rule => rule);
+end
+$$;
+
+grant execute on function backend.add_number(text, text, text, text, text) to service_role;
+
+
+comment on function backend.create_account(text, text, text, text, text) is
+    'Makes an account, unless there is one of this external_id, or without that one of this name. What is left out is that of the country.';
+comment on function backend.add_member(text, text, text, text) is
+    'Makes the login of an email address a member, or changes the member''s role and name. state: added, changed, there, or no_login where nobody has this address. The only owner stays one (409).';
+comment on function backend.add_number(text, text, text, text, text) is
+    'Makes a WhatsApp number one of an account, or changes its WhatsApp Business account, spelling and name. state: added, changed or there. A number of another account: 409.';
+comment on constraint account_members_display_name_check on public.account_members is
+    'A member''s name has 1 to 200 characters.';
+comment on constraint whatsapp_channels_phone_number_id_check on public.whatsapp_channels is
+    'A phone_number_id has 1 to 32 digits.
+It is Meta''s id of the number, not the number: Meta shows it under WhatsApp, API setup.';
+comment on constraint whatsapp_channels_waba_id_check on public.whatsapp_channels is
+    'A waba_id has 1 to 32 digits.
+It is the id of the WhatsApp Business account: Meta shows it under WhatsApp, API setup.';

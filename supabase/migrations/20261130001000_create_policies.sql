@@ -93,6 +93,17 @@ comment on policy "owners and admins can change their accounts" on public.accoun
     'A member who may not change the account is refused, instead of changing no row.';
 
 
+create policy "nobody reads invitations of members directly"
+    on private.member_invitations
+    for all
+    to authenticated
+    using (false);
+
+
+comment on policy "nobody reads invitations of members directly" on private.member_invitations is
+    'claim_member_invitation looks tokens up.';
+
+
 create policy "members can read their WhatsApp numbers"
     on public.whatsapp_channels
     for select

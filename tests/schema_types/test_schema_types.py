@@ -100,6 +100,13 @@ def test_answers_have_the_types_that_comments_declare(full: World, schema: Schem
     with undone(full, "stranger") as connection:
         claim = b"select public.claim_portal_invitation(%(token)s)"
         check("claim_portal_invitation", connection.execute(claim, invitation).fetchall())
+    full.owner.execute("update auth.users set email_confirmed_at = now()")
+    with full.acting_as("olivia") as connection:
+        invite = b"select public.invite_member(%s, 'stranger@rapport.example', 'agent')"
+        [(invitation,)] = connection.execute(invite, [ALPINE]).fetchall()
+    with undone(full, "stranger") as connection:
+        claim = b"select public.claim_member_invitation(%(token)s)"
+        check("claim_member_invitation", connection.execute(claim, invitation).fetchall())
     assert called == {function.name for function in schema.functions if function.answers_json}
     assert wrong == {}
 

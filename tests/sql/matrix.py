@@ -391,6 +391,15 @@ FUNCTIONS = {
     "public.claim_portal_invitation": Function(
         AUTHENTICATED, call="select public.claim_portal_invitation(%(invitation)s::text)"
     ),
+    "public.invite_member": Function(
+        AUTHENTICATED,
+        call="select public.invite_member(%(account)s, 'new@alpine.example', 'agent')",
+        callers=frozenset({"owner"}),
+    ),
+    # as claim_portal_invitation
+    "public.claim_member_invitation": Function(
+        AUTHENTICATED, call="select public.claim_member_invitation(%(invitation)s::text)"
+    ),
     "public.resolve_sync_conflict": Function(
         AUTHENTICATED,
         call="select public.resolve_sync_conflict(%(conflict)s, 'crm')",
@@ -443,6 +452,16 @@ FUNCTIONS = {
         call="select public.stay_at_conversation(%(conversation)s)",
         callers=MEMBERS | {"customer"},
     ),
+    "backend.create_account": Function(SERVICE),
+    "backend.account_id": Function(SERVICE),
+    "backend.add_member": Function(SERVICE),
+    "backend.add_number": Function(SERVICE),
+    "backend.connect_metakocka": Function(SERVICE),
+    "backend.deployment": Function(SERVICE),
+    "backend.try_doorbell": Function(SERVICE),
+    "backend.doorbell_answer": Function(SERVICE),
+    "backend.try_broadcast": Function(SERVICE),
+    "backend.forget_broadcast": Function(SERVICE),
     "backend.set_push_key": Function(SERVICE),
     "backend.claim_pushes": Function(SERVICE),
     "backend.settle_push": Function(SERVICE),

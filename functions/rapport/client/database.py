@@ -1887,6 +1887,17 @@ class ChangesSinceAnswer(Record):
     resync: bool
 
 
+class ClaimMemberInvitationAnswer(Record):
+    """What `claim_member_invitation` answers. Makes you a member of the account that invited
+    your email address. Claiming it again gives the same answer, and if you were a member before,
+    your role stays. Refused: an invitation that is unknown or claimed (404), one that has expired
+    (410), and one for another address, or for yours before it is confirmed (409).
+    """
+
+    account_id: UUID
+    role: AccountMemberRole
+
+
 class ClaimPortalInvitationAnswer(Record):
     """What `claim_portal_invitation` answers. Makes you the customer who was invited. Claiming
     it again gives the same answer. Refused: an invitation that is unknown, revoked or claimed by
@@ -1922,6 +1933,17 @@ class InboxCountsAnswer(Record):
     assignees: tuple[InboxCountsAnswerAssignee, ...]
     snoozed: int
     free: int
+
+
+class InviteMemberAnswer(Record):
+    """What `invite_member` answers. Invites a person, by email address, to work for an account
+    as owner, admin, agent or viewer. For its owners. Only this answer holds the token. The person
+    who gives it to claim_member_invitation, signed in with that address, becomes a member. An
+    earlier invitation of the same address ends.
+    """
+
+    token: str
+    expires_at: AwareDatetime
 
 
 class InviteToPortalAnswer(Record):

@@ -16,6 +16,16 @@ contacts = typer.Typer(no_args_is_help=True, help="Contacts from and to files.")
 app.add_typer(contacts, name="contacts")
 web = typer.Typer(no_args_is_help=True, help="Dashboard and portal as files for any host.")
 app.add_typer(web, name="web")
+accounts = typer.Typer(no_args_is_help=True, help="Accounts: one for each business.")
+app.add_typer(accounts, name="account")
+members = typer.Typer(no_args_is_help=True, help="The people who work for an account.")
+app.add_typer(members, name="member")
+numbers = typer.Typer(no_args_is_help=True, help="The WhatsApp numbers of an account.")
+app.add_typer(numbers, name="number")
+connections = typer.Typer(
+    no_args_is_help=True, help="Make the deployment and others know each other."
+)
+app.add_typer(connections, name="connect")
 
 Account = Annotated[str, typer.Option(help="The account's external id or id.", show_default=False)]
 
@@ -206,6 +216,206 @@ def keys(
     from rapport.commands.keys import keys
 
     keys(add=add, drop=drop, console=Console())
+
+
+Named = Annotated[str, typer.Argument(help="The account's external id or id.", show_default=False)]
+Stage = Annotated[
+    str | None,
+    typer.Option(
+        help="Read what the environment does not set from the SSM parameters of this stage.",
+        show_default=False,
+    ),
+]
+AsLink = Annotated[
+    bool, typer.Option("--link", help="Show a new login's link, instead of sending it by mail.")
+]
+Page = Annotated[
+    str | None,
+    typer.Option(
+        help="The page to which a new login's link leads; by default Auth's site URL.",
+        show_default=False,
+    ),
+]
+FunctionsUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="Where the functions are; by default where the doorbell rings.",
+        show_default=False,
+    ),
+]
+
+
+@accounts.command("create")
+def create_account(
+    name: Annotated[str, typer.Argument(help="The name that customers see.")],
+    owner: Annotated[
+        list[str] | None, typer.Option(help="An owner's email address; may be repeated.")
+    ] = None,
+    country: Annotated[
+        str | None, typer.Option(help="Two letters, such as SI: gives time zone and language.")
+    ] = None,
+    time_zone: Annotated[
+        str | None, typer.Option(help="Such as Europe/Ljubljana; by default the country's.")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="en or sl: that of what the system writes.")
+    ] = None,
+    external_id: Annotated[
+        str | None, typer.Option(help="Its id in older systems; by default a new one.")
+    ] = None,
+    link: AsLink = False,
+    page: Page = None,
+    stage: Stage = None,
+) -> None:
+    """Make an account, with its owners. Run again, it says that it is there."""
+    from rapport.commands.accounts import Invitation, create_account
+    from rapport.commands.project import use_stage
+
+    use_stage(stage)
+    for line in create_account(
+        name,
+        owner or [],
+        external_id=external_id,
+        country=country,
+        time_zone=time_zone,
+        language=language,
+        invitation=Invitation(as_link=link, page=page),
+    ):
+        typer.echo(line)
+
+
+@members.command("add")
+def add_member(
+    account: Named,
+    email: Annotated[str, typer.Argument(help="Who signs in.", show_default=False)],
+    role: Annotated[str, typer.Option(help="owner, admin, agent or viewer.")] = "agent",
+    name: Annotated[
+        str | None, typer.Option(help="The name that colleagues and customers see.")
+    ] = None,
+    link: AsLink = False,
+    page: Page = None,
+    stage: Stage = None,
+) -> None:
+    """Let somebody work for an account; invites who has no login. Run again to change the role."""
+    from rapport.commands.accounts import Invitation, add_member
+    from rapport.commands.project import use_stage
+
+    use_stage(stage)
+    for line in add_member(account, email, role, name, Invitation(as_link=link, page=page)):
+        typer.echo(line)
+
+
+@numbers.command("add")
+def add_number(
+    account: Named,
+    number: Annotated[str, typer.Argument(help="With the country code: '+386 40 111 222'.")],
+    phone_number_id: Annotated[
+        str, typer.Option(help="Meta's id of it: WhatsApp, API setup.", show_default=False)
+    ],
+    waba_id: Annotated[
+        str | None,
+        typer.Option(
+            help="The id of its WhatsApp Business account; by default Meta is asked.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A name for staff.")] = None,
+    without_meta: Annotated[
+        bool, typer.Option("--without-meta", help="Do not ask Meta whether the id is the number's.")
+    ] = False,
+    stage: Stage = None,
+) -> None:
+    """Make a WhatsApp number one of an account: its messages come there."""
+    from rapport.commands.accounts import add_number
+    from rapport.commands.project import use_stage
+
+    use_stage(stage)
+    for line in add_number(
+        account,
+        number,
+        phone_number_id=phone_number_id,
+        waba_id=waba_id,
+        name=name,
+        asks_meta=not without_meta,
+    ):
+        typer.echo(line)
+
+
+@connections.command("functions")
+def connect_functions(
+    url: Annotated[
+        str,
+        typer.Option(help="Where the functions are, as the deployment says.", show_default=False),
+    ],
+    stage: Stage = None,
+) -> None:
+    """Tell the database where to wake workers, after the functions have taken the secret."""
+    from rapport.commands.connect import connect_functions
+    from rapport.commands.project import use_stage
+
+    use_stage(stage)
+    connect_functions(url, typer.echo)
+
+
+@connections.command("whatsapp")
+def connect_whatsapp(
+    phone_number_id: Annotated[
+        list[str] | None,
+        typer.Argument(help="Meta's ids of numbers; by default all that were added."),
+    ] = None,
+    url: FunctionsUrl = None,
+    pin: Annotated[
+        str | None,
+        typer.Option(help="Six digits: register the number with the Cloud API first."),
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Then send a template to this number: '+386 40 111 222'.")
+    ] = None,
+    template: Annotated[str, typer.Option(help="The template of --test.")] = "hello_world",
+    language: Annotated[str, typer.Option(help="The language of the template.")] = "en_US",
+    stage: Stage = None,
+) -> None:
+    """Check the tokens, and let Meta send webhooks here."""
+    from rapport.commands.connect import WhatsAppOrder, connect_whatsapp
+    from rapport.commands.project import use_stage
+
+    use_stage(stage)
+    order = WhatsAppOrder(tuple(phone_number_id or ()), url, pin, test, template, language)
+    connect_whatsapp(order, typer.echo)
+
+
+@connections.command("metakocka")
+def connect_metakocka(
+    account: Named,
+    company_id: Annotated[
+        str, typer.Option(help="The company's id, beside the key.", show_default=False)
+    ],
+    stage: Stage = None,
+) -> None:
+    """Try the company's key, and connect the account to the company."""
+    from rapport.commands.connect import connect_metakocka
+    from rapport.commands.project import use_stage
+
+    use_stage(stage)
+    connect_metakocka(account, company_id, typer.echo)
+
+
+@app.command()
+def check(
+    url: FunctionsUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    stage: Stage = None,
+) -> None:
+    """Walk the whole deployment: what is wrong, and what to do. The status is 1 if something is."""
+    from rich.console import Console
+
+    from rapport.commands.check.command import check
+    from rapport.commands.project import use_stage
+
+    use_stage(stage)
+    if not check(url, as_json=as_json, console=Console()):
+        raise typer.Exit(1)
 
 
 @web.command("build")

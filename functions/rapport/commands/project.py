@@ -4,18 +4,55 @@ from __future__ import annotations
 
 import os
 
-from pydantic import HttpUrl, SecretStr
+from pydantic import HttpUrl, SecretStr, TypeAdapter, ValidationError
 
 from rapport.api_keys import KeyKind, kind_of
 from rapport.errors import ConfigError, NotFound
 from rapport.local.proxy import forget_proxies
 from rapport.local.stack import state
-from rapport.local.stack.running import Stack
-from rapport.settings import MetakockaSettings, StoreSettings
+from rapport.local.stack.running import WAKE_PATH, Stack
+from rapport.settings import (
+    GraphSettings,
+    MetakockaSettings,
+    PushSettings,
+    StoreSettings,
+    UserStoreSettings,
+    WakeSettings,
+    WhatsAppSettings,
+)
 
+_PARAMETER = "_PARAMETER"
 _URL = "SUPABASE_URL"
 _KEYS = ("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 _REMEDY = "Set it in the environment of this command. The project's settings show its URL and keys."
+# the parameters of a deployment on AWS, beneath /rapport/<stage>/, as serverless.yml names them
+PARAMETERS = {
+    "SUPABASE_URL": "supabase-url",
+    "SUPABASE_SECRET_KEY": "supabase-secret-key",
+    "SUPABASE_PUBLISHABLE_KEY": "supabase-publishable-key",
+    "WHATSAPP_APP_SECRET": "whatsapp-app-secret",
+    "WHATSAPP_VERIFY_TOKEN": "whatsapp-verify-token",
+    "WHATSAPP_TOKEN": "whatsapp/{phone_number_id}/token",
+    "METAKOCKA_SECRET_KEY": "metakocka/{account_id}/secret-key",
+    "WAKE_SECRET": "wake-secret",
+    "VAPID_PRIVATE_KEY": "vapid-private-key",
+    "VAPID_CONTACT": "vapid-contact",
+}
+
+
+def use_stage(stage: str | None) -> None:
+    """From now on reads what the environment does not set from the SSM parameters of a stage."""
+    for name, parameter in PARAMETERS.items():
+        if stage and not _is_set(name):
+            os.environ[name + _PARAMETER] = f"/rapport/{stage}/{parameter}"
+
+
+def where(name: str, **values: str) -> str:
+    """Where a variable's value belongs, for a sentence; `values` name an account or a number."""
+    parameter = os.environ.get(name + _PARAMETER) or f"/rapport/<stage>/{PARAMETERS[name]}"
+    for placeholder, value in values.items():
+        parameter = parameter.replace(f"{{{placeholder}}}", value)
+    return f"the SSM parameter {parameter}, or {name} in the environment"
 
 
 def store_settings() -> StoreSettings:
@@ -65,6 +102,78 @@ def metakocka_settings() -> MetakockaSettings:
     )
 
 
+def graph_settings() -> GraphSettings:
+    """WhatsApp's API as the environment names it beside the project, or the stack's stand-in."""
+    stack = _stack()
+    if stack is None:
+        return GraphSettings.load(_REMEDY)
+    return GraphSettings(
+        whatsapp_graph_url=HttpUrl(stack.graph_url), whatsapp_token=SecretStr(stack.whatsapp_token)
+    )
+
+
+def whatsapp_settings() -> WhatsAppSettings:
+    """The secrets shared with Meta's app, in the environment or the stack's."""
+    stack = _stack()
+    if stack is None:
+        return WhatsAppSettings.load(_REMEDY)
+    return WhatsAppSettings(
+        whatsapp_app_secret=SecretStr(stack.whatsapp_app_secret),
+        whatsapp_verify_token=SecretStr(stack.whatsapp_verify_token),
+    )
+
+
+def wake_settings() -> WakeSettings:
+    """The doorbell's secret, in the environment or the stack's."""
+    stack = _stack()
+    if stack is None:
+        return WakeSettings.load(_REMEDY)
+    return WakeSettings(wake_secret=SecretStr(stack.wake_secret))
+
+
+def push_settings() -> PushSettings:
+    """The key for notifications, in the environment or the stack's."""
+    stack = _stack()
+    if stack is None:
+        return PushSettings.load(_REMEDY)
+    return PushSettings(vapid_private_key=SecretStr(stack.vapid_private_key))
+
+
+def publishable_key() -> str | None:
+    """The project's publishable key, if the environment or the stack has it.
+
+    Raises:
+        ConfigError: It is a secret key.
+    """
+    stack = _stack()
+    if stack is not None:
+        return stack.publishable_key
+    if not any(map(_is_set, ("SUPABASE_PUBLISHABLE_KEY", "SUPABASE_ANON_KEY"))):
+        return None
+    return UserStoreSettings.load(_REMEDY).supabase_publishable_key.get_secret_value()
+
+
+def functions_url(given: str | None, doorbell_url: str | None) -> str | None:
+    """Where the functions are: as given, the stack's, or where the doorbell rings; None if unknown.
+
+    Raises:
+        ConfigError: What is given is no such address.
+    """
+    if given is not None:
+        try:
+            TypeAdapter(HttpUrl).validate_python(given)
+        except ValidationError:
+            raise ConfigError(
+                f"--url {given} is no address. Give that of the functions, such as"
+                " https://….execute-api.eu-central-1.amazonaws.com."
+            ) from None
+        return given.rstrip("/")
+    stack = _stack()
+    if stack is not None:
+        return stack.functions_url
+    return doorbell_url.removesuffix(WAKE_PATH) if doorbell_url else None
+
+
 def no_account(account: str, condition: str = "") -> NotFound:
     """The refusal of an --account that names none, or none that meets the condition."""
     return NotFound(
@@ -75,8 +184,8 @@ def no_account(account: str, condition: str = "") -> NotFound:
 
 def _is_named() -> bool:
     """Whether the environment names a project. Raises ConfigError where it names half of one."""
-    has_url = bool(os.environ.get(_URL))
-    key = next((name for name in _KEYS if os.environ.get(name)), None)
+    has_url = _is_set(_URL)
+    key = next((name for name in _KEYS if _is_set(name)), None)
     if has_url == (key is not None):
         return has_url
     given, missing = (key, _URL) if key else (_URL, _KEYS[0])
@@ -84,6 +193,10 @@ def _is_named() -> bool:
         f"{given} is set, but {missing} is not. Set both, to the values that the project's"
         f" settings show; or unset {given}, and the command takes the stack on this machine."
     )
+
+
+def _is_set(name: str) -> bool:
+    return bool(os.environ.get(name) or os.environ.get(name + _PARAMETER))
 
 
 def _stack() -> Stack | None:

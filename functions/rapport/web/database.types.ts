@@ -3587,6 +3587,16 @@ export type Database = {
         };
         Returns: undefined;
       };
+      /** Makes you a member of the account that invited your email address. Claiming it again gives the same answer, and if you were a member before, your role stays. Refused: an invitation that is unknown or claimed (404), one that has expired (410), and one for another address, or for yours before it is confirmed (409). */
+      claim_member_invitation: {
+        Args: {
+          token: string;
+        };
+        Returns: {
+          account_id: string;
+          role: "owner" | "admin" | "agent" | "viewer";
+        };
+      };
       /** Makes you the customer who was invited. Claiming it again gives the same answer. Refused: an invitation that is unknown, revoked or claimed by another login (404); one that has expired (410); a customer who has a login, or a caller who is another customer of the business (409). */
       claim_portal_invitation: {
         Args: {
@@ -3746,6 +3756,20 @@ export type Database = {
           to: "inbox";
           isOneToOne: false;
           isSetofReturn: true;
+        };
+      };
+      /** Invites a person, by email address, to work for an account as owner, admin, agent or viewer. For its owners. Only this answer holds the token. The person who gives it to claim_member_invitation, signed in with that address, becomes a member. An earlier invitation of the same address ends. */
+      invite_member: {
+        Args: {
+          account_id: string;
+          display_name?: string | null;
+          email: string;
+          role: string;
+          valid_for?: string;
+        };
+        Returns: {
+          token: string;
+          expires_at: string;
         };
       };
       /** Invites a contact to the portal. The invitation is valid for 5 minutes to 30 days. Only this answer holds the token. The signed-in user who gives it to claim_portal_invitation becomes the contact's login. Earlier invitations of the contact end. A contact that has a login is refused (409). */

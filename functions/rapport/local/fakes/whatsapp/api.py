@@ -10,18 +10,17 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from pydantic import JsonValue
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rapport.local.fakes.faults import Dropped
 from rapport.local.fakes.whatsapp import media, messages, templates
-from rapport.local.fakes.whatsapp.behaviour import Endpoint, WhatsAppFault
+from rapport.local.fakes.whatsapp.behaviour import Endpoint
 from rapport.local.fakes.whatsapp.courier import Courier
 from rapport.local.fakes.whatsapp.errors import GraphError, unknown_object
-from rapport.local.fakes.whatsapp.payloads import DISPLAY_NUMBER, Payload
+from rapport.local.fakes.whatsapp.faulty import otherwise
+from rapport.local.fakes.whatsapp.payloads import DISPLAY_NUMBER
+from rapport.local.fakes.whatsapp.registration import RegistrationApi
 from rapport.local.fakes.whatsapp.state import State
-
-PAGE_OF_A_PROXY = "<!DOCTYPE html><title>Error</title><p>Sorry, something went wrong.</p>"
 
 VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]")
 
@@ -31,10 +30,13 @@ Answer = Callable[[Request], Awaitable[Response]]
 class GraphApi:
     """The routes over one state, for requests with an accepted token."""
 
-    def __init__(self, state: State, courier: Courier, token: str) -> None:
+    def __init__(
+        self, state: State, courier: Courier, token: str, registration: RegistrationApi
+    ) -> None:
         self._state = state
         self._courier = courier
         self._token = token
+        self._registration = registration
         version = "/{version:str}"
         self.routes = [
             self._route(f"{version}/{{id:str}}/messages", "POST", self._messages, _of_messages),
@@ -75,12 +77,12 @@ class GraphApi:
                 fault = self._state.behaviour.take(await endpoint_of(request))
                 if fault and fault.answers_otherwise and not fault.after_accepting:
                     await asyncio.sleep(fault.delay_ms / 1000)
-                    return _otherwise(fault)
+                    return otherwise(fault)
                 response = await answer(request)
                 if fault:
                     await asyncio.sleep(fault.delay_ms / 1000)
                 if fault and fault.answers_otherwise:
-                    return _otherwise(fault)
+                    return otherwise(fault)
             except GraphError as error:
                 return error.response()
             return response
@@ -152,9 +154,11 @@ class GraphApi:
         if file := self._state.media.get(id_):
             base_url = str(request.base_url).rstrip("/")
             return JSONResponse(media.describe(self._state, file, base_url))
+        if number := self._registration.number(id_, request.query_params.get("fields")):
+            return JSONResponse(number)
         if not self._is_number(id_):
             raise unknown_object(id_)
-        number: Payload = {
+        number = {
             "verified_name": "Rapport's stand-in",
             "display_phone_number": f"+{DISPLAY_NUMBER}",
             "quality_rating": "GREEN",
@@ -192,17 +196,6 @@ def _always(endpoint: Endpoint) -> Callable[[Request], Awaitable[Endpoint]]:
 
 async def _of_messages(request: Request) -> Endpoint:
     return "read" if "status" in await _json_object(request) else "messages"
-
-
-def _otherwise(fault: WhatsAppFault) -> Response:
-    if fault.drop:
-        return Dropped()
-    if fault.code is not None:
-        return GraphError(
-            fault.code, fault.details, status=fault.status, retry_after=fault.retry_after
-        ).response()
-    headers = {"retry-after": str(fault.retry_after)} if fault.retry_after is not None else None
-    return HTMLResponse(PAGE_OF_A_PROXY, fault.status or 500, headers)
 
 
 async def _json_object(request: Request) -> dict[str, JsonValue]:

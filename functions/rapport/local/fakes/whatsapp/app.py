@@ -2,7 +2,8 @@
 
 Under /v26.0/ it answers as the API does. It accepts the stack's token, or a number's own token
 where /_fake/behaviour sets one. POST /_fake/inbound lets a customer write, /_fake/status sets the
-status of a sent message, /_fake/event sends any other event, /_fake/behaviour orders faults,
+status of a sent message, /_fake/event sends any other event, /_fake/registered says what Meta knows
+of the app, its numbers and its token, /_fake/behaviour orders faults,
 /_fake/release posts held webhooks, /_fake/reset deletes everything. GET /_fake/messages returns the
 messages that customers' phones show.
 """
@@ -23,6 +24,7 @@ from rapport.local.fakes.shelf import Shelf
 from rapport.local.fakes.whatsapp.api import GraphApi
 from rapport.local.fakes.whatsapp.controls import WhatsAppControls
 from rapport.local.fakes.whatsapp.courier import Courier, Meta
+from rapport.local.fakes.whatsapp.registration import RegistrationApi
 from rapport.local.fakes.whatsapp.state import State
 
 
@@ -35,6 +37,7 @@ def application(
     state = State.kept(shelf) if shelf else State()
     client = httpx.AsyncClient(timeout=20, trust_env=False)
     courier = Courier(Meta(client, webhook_url, app_secret), state)
+    registration = RegistrationApi(state, webhook_url, app_secret, token)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -47,7 +50,9 @@ def application(
             routes=[
                 Route("/health", _health),
                 *WhatsAppControls(state, courier).routes,
-                *GraphApi(state, courier, token).routes,
+                # its paths are more particular
+                *registration.routes,
+                *GraphApi(state, courier, token, registration).routes,
             ],
             lifespan=lifespan,
         )

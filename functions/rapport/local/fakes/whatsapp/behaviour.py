@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from rapport.local.fakes.faults import FaultyBehaviour, Milliseconds, OrderedFault, Orders
 from rapport.local.fakes.whatsapp.payloads import StatusWord
 
-Endpoint = Literal["messages", "read", "media", "download", "templates", "numbers"]
+Endpoint = Literal["messages", "read", "media", "download", "templates", "numbers", "registration"]
 
 
 class WhatsAppFault(OrderedFault):

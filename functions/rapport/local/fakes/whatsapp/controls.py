@@ -23,6 +23,7 @@ from rapport.local.fakes.whatsapp.payloads import (
     change,
     status_update,
 )
+from rapport.local.fakes.whatsapp.registered import Registered
 from rapport.local.fakes.whatsapp.sends import UserId
 from rapport.local.fakes.whatsapp.state import State
 
@@ -84,9 +85,11 @@ class WhatsAppControls:
             _route("status", StatusOrder, self._status),
             _route("event", EventOrder, self._event),
             _route("behaviour", WhatsAppBehaviour, self._behave),
+            _route("registered", Registered, self._register),
             _route("release", Release, self._release),
             _route("reset", _Nothing, self._reset),
             Route("/_fake/behaviour", self._show_behaviour),
+            Route("/_fake/registered", self._show_registered),
             Route("/_fake/messages", self._messages),
         ]
 
@@ -127,6 +130,13 @@ class WhatsAppControls:
     async def _show_behaviour(self, _request: Request) -> Response:
         """The present behaviour; a fault that has no `times` left is gone."""
         return JSONResponse(self._state.behaviour.model_dump(mode="json"))
+
+    async def _register(self, registered: Registered) -> Response:
+        self._state.registered = registered
+        return JSONResponse(registered.model_dump(mode="json"))
+
+    async def _show_registered(self, _request: Request) -> Response:
+        return JSONResponse(self._state.registered.model_dump(mode="json"))
 
     async def _release(self, order: Release) -> Response:
         return JSONResponse({"released": await self._courier.release(reverse=order.reverse)})

@@ -22,9 +22,11 @@ TITLES: dict[int, tuple[str, int]] = {
     10: ("Permission Denied", 403),
     33: ("Parameter value is not valid", 400),
     100: ("Invalid parameter", 400),
+    101: ("Error validating application. Cannot get application info.", 400),
     190: ("Access token has expired", 401),
     200: ("API Permission", 403),
     368: ("Temporarily blocked for policies violations", 403),
+    2200: ("Callback verification failed", 400),
     80007: ("Rate limit issues", 400),
     130429: ("Rate limit hit", 400),
     130472: ("User's number is part of an experiment", 400),
@@ -54,6 +56,7 @@ TITLES: dict[int, tuple[str, int]] = {
     132015: ("Template is paused", 400),
     132016: ("Template is disabled", 400),
     133004: ("Server temporarily unavailable", 503),
+    133005: ("Two-step verification PIN mismatch", 400),
     133010: ("Phone number not registered", 400),
 }
 
@@ -74,10 +77,13 @@ class GraphError(Exception):
         status: int | None = None,
         subcode: int | None = None,
         retry_after: int | None = None,
+        message: str | None = None,
     ) -> None:
         super().__init__(details)
         self.code = code
         self.details = details
+        # where it is not the code's title
+        self.message = message or f"(#{code}) {title(code)}"
         self.status = status or TITLES.get(code, ("", HTTPStatus.BAD_REQUEST))[1]
         self.subcode = subcode
         self.retry_after = retry_after
@@ -85,7 +91,7 @@ class GraphError(Exception):
     def response(self) -> JSONResponse:
         """The response, with a new trace id."""
         error: Payload = {
-            "message": f"(#{self.code}) {title(self.code)}",
+            "message": self.message,
             "type": "OAuthException",
             "code": self.code,
             "error_data": {"messaging_product": "whatsapp", "details": self.details},

@@ -14,6 +14,7 @@ from pydantic import JsonValue, TypeAdapter
 from rapport.local.fakes.shelf import Kept, Shelf
 from rapport.local.fakes.whatsapp.behaviour import WhatsAppBehaviour
 from rapport.local.fakes.whatsapp.payloads import Payload
+from rapport.local.fakes.whatsapp.registered import Registered
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -160,6 +161,8 @@ class State:
     """Everything that POST /_fake/reset deletes."""
 
     behaviour: WhatsAppBehaviour = field(default_factory=WhatsAppBehaviour)
+    # what Meta knows of the app
+    registered: Registered = field(default_factory=Registered)
     sent: OrderedDict[str, Sent] = field(default_factory=OrderedDict)
     # what customers wrote, in the order in which it came
     written: OrderedDict[str, Written] = field(default_factory=OrderedDict)
@@ -191,6 +194,7 @@ class State:
     def clear(self) -> None:
         """Deletes everything, in place, so that every holder sees it."""
         self.behaviour = WhatsAppBehaviour()
+        self.registered = Registered()
         for store in (
             *(self.sent, self.written, self.reads, self.media, self.downloads),
             *(self.buckets, self.last_inbound),

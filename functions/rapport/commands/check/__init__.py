@@ -1,0 +1,1 @@
+"""The command `rapport check`: walks a whole deployment and says what is wrong, with the remedy."""
