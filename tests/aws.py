@@ -84,14 +84,21 @@ def _calls_of(method: str, path: str, headers: dict[str, str], body: bytes) -> I
     elif path.startswith("/2015-03-31/functions/"):
         yield Call("lambda:InvokeFunction", path.split("/")[3])
     else:
-        yield Call(_s3_action(method, path), path.partition("?")[0])
+        yield Call(_s3_action(method, path), path.partition("?")[0].rstrip("/"))
 
 
 def _s3_action(method: str, path: str) -> str:
     if method == "DELETE" and "uploadId=" in path:
         return "s3:AbortMultipartUpload"
+    if "list-type=" in path:
+        return "s3:ListBucket"
     # parts and their end need what a whole file needs
-    return {"GET": "s3:GetObject", "PUT": "s3:PutObject", "POST": "s3:PutObject"}[method]
+    return {
+        "DELETE": "s3:DeleteObject",
+        "GET": "s3:GetObject",
+        "PUT": "s3:PutObject",
+        "POST": "s3:PutObject",
+    }[method]
 
 
 @contextmanager

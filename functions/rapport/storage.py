@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Protocol
 from urllib.parse import quote
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 import httpx
 
@@ -26,6 +26,7 @@ LINK_SECONDS = 300
 _CHUNK = 8 * 1024 * 1024
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 _UPLOAD_ID = re.compile(r"<UploadId>([^<]+)</UploadId>")
+_KEY = re.compile(r"<Key>([^<]*)</Key>")
 _ETAG_LIMIT = 200
 
 
@@ -118,6 +119,28 @@ class Storage:
         """
         with _storage_errors(), self._s3.stream("GET", self._url(key)) as answer:
             yield StoredFile(int(answer.headers["content-length"]), _body_of(answer))
+
+    def delete(self, key: str) -> None:
+        """Deletes the file at `key`; none is no error.
+
+        Raises:
+            StorageUnavailable: The storage can't be reached, or is too busy.
+            StorageError: The storage refused.
+        """
+        with suppress(NotFound), _storage_errors():
+            self._s3.send("DELETE", self._url(key), {})
+
+    def keys(self, prefix: str) -> list[str]:
+        """The first 1,000 keys that begin with `prefix`.
+
+        Raises:
+            StorageUnavailable: The storage can't be reached, or is too busy.
+            StorageError: The storage refused.
+        """
+        asked = query_string({"list-type": "2", "prefix": prefix})
+        with _storage_errors():
+            listed = self._s3.send("GET", f"{self._root}?{asked}", {}).text
+        return [unescape(key) for key in _KEY.findall(listed)]
 
     def link(self, key: str, *, disposition: str, content_type: str) -> str:
         """An address that opens the file for five minutes; it needs no login."""

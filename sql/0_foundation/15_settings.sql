@@ -6,11 +6,14 @@
     setting                     value               set by                        read by
     --------------------------  ------------------  ----------------------------  ----------------------------
     rapport.broadcast_later     on, off             import_contacts,              broadcast_changes,
-                                                    apply_whatsapp_people         apply_whatsapp_items
+                                                    apply_whatsapp_people,        apply_whatsapp_items
+                                                    begin_erasure, erase_some
     rapport.broadcasts          number of cursors   next_broadcast,               next_broadcast,
                                                     tg_changes__tell              waiting_broadcasts
     rapport.desk_raised         account's id        the trigger that raises       the same
                                                     the epoch of a desk
+    rapport.erasing             on, off             erase_some                    tg_invoices__progress,
+                                                                                  tg_loyalty_transactions__keep
     rapport.from_metakocka      on, off             apply_partners,               tg_contacts__mark_dirty
                                                     settle_partner
     rapport.given               object of columns   guard_given of a guarded      guard_row of the same

@@ -38,6 +38,7 @@ as $$
         when 'notification_choices' then 'Call choose_notifications.'
         when 'open_suggestions' then 'Call suggest_duplicates, merge_contacts or dismiss_suggestion.'
         when 'portal_invitations' then 'Call invite_to_portal or revoke_invitation.'
+        when 'privacy_actions' then 'Call erase_contact, export_contact, hold_contact or release_contact.'
         when 'push_subscriptions' then 'Call save_push_subscription or delete_push_subscription.'
         when 'read_markers' then 'Call mark_read.'
         when 'rejected_webhooks' then 'WhatsApp delivered them; rapport replay applies them once their cause is removed.'

@@ -9,6 +9,7 @@ as $$
 declare
     contact public.contacts;
 begin
+    perform private.refuse_held(delete_contact.contact_id);
     perform private.lock_identities(
         account_id => delete_contact.account_id,
         contact_ids => array[delete_contact.contact_id],

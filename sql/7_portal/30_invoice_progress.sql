@@ -56,7 +56,11 @@ begin
         settled := array['number', 'currency', 'amount_minor', 'tax_minor', 'issued_on'];
     end if;
     if old.status in ('paid', 'void') then
-        settled := settled || array['due_on', 'description'];
+        settled := settled || array['due_on'];
+        -- an erasure leaves the figures
+        if current_setting('rapport.erasing', true) is distinct from 'on' then
+            settled := settled || array['description'];
+        end if;
     end if;
     if old.status = 'draft' and new.status = 'sent' then
         -- postgres_changes shows the old row to everybody who sees the new one, and a customer may

@@ -131,11 +131,14 @@ create function private.tg_loyalty_transactions__keep()
     set search_path = ''
 as $$
 begin
-    -- a ledger may be deleted with its customer
-    if tg_op = 'DELETE' and not exists (
-        select
-        from public.contacts c
-        where c.id = old.customer_id
+    -- a ledger may be deleted with its customer, or with all that is known of the customer
+    if tg_op = 'DELETE' and (
+        current_setting('rapport.erasing', true) = 'on'
+        or not exists (
+            select
+            from public.contacts c
+            where c.id = old.customer_id
+        )
     ) then
         return old;
     end if;

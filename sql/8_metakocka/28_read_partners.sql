@@ -122,6 +122,7 @@ declare
           and s.state = 'open'
           and s.partners is not null
     );
+    has_forgotten constant boolean := private.are_partners_forgotten(read_partners.account_id);
 begin
     perform private.require_list(list => refs, field => 'refs', longest => 500);
 
@@ -129,6 +130,16 @@ begin
         select coalesce(
             jsonb_agg(
                 case
+                    when has_forgotten
+                        and m.contact_id is null
+                        and private.is_partner_forgotten(
+                            account_id => read_partners.account_id, metakocka_id => r.metakocka_id)
+                    then
+                        jsonb_build_object(
+                            'metakocka_id', r.metakocka_id,
+                            'unchanged', true,
+                            'is_forgotten', true
+                        )
                     when m.partner_hash = r.partner_hash then
                         jsonb_build_object(
                             'metakocka_id', r.metakocka_id,

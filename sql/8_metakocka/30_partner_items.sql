@@ -35,6 +35,8 @@ create function private.read_partner_items(account_id uuid, given jsonb)
 as $$
 declare
     items private.partner_item[];
+    has_forgotten constant boolean :=
+        private.are_partners_forgotten(read_partner_items.account_id);
 begin
     select array_agg(
         (
@@ -126,7 +128,14 @@ begin
             m.contact_id is not null
             and m.contact_id is distinct from r.contact_id
             -- a deleted contact gives up its partner
-            and mapped.deleted_at is null as is_taken
+            and mapped.deleted_at is null
+            -- it was read before its contact was erased, and would make a new one
+            or has_forgotten
+            and r.contact_id is null
+            and m.contact_id is null
+            and private.is_partner_forgotten(
+                account_id => read_partner_items.account_id, metakocka_id => r.metakocka_id)
+            as is_taken
     ) j
     cross join lateral (
         select

@@ -99,7 +99,7 @@ FLOORS = (
     {"log", "settings", "phone", "email_address", "api_json"},
     {"parameters", "storage", "starter", "metrics"},
     {"store"},
-    {"whatsapp", "metakocka", "chat", "contacts", "push"},
+    {"whatsapp", "metakocka", "chat", "contacts", "privacy", "push"},
     {"handlers"},
     {"client"},
     {"local"},

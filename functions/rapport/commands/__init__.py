@@ -6,6 +6,7 @@ import os
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -14,6 +15,8 @@ TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 contacts = typer.Typer(no_args_is_help=True, help="Contacts from and to files.")
 app.add_typer(contacts, name="contacts")
+privacy = typer.Typer(no_args_is_help=True, help="All that is known of one person.")
+app.add_typer(privacy, name="privacy")
 web = typer.Typer(no_args_is_help=True, help="Dashboard and portal as files for any host.")
 app.add_typer(web, name="web")
 accounts = typer.Typer(no_args_is_help=True, help="Accounts: one for each business.")
@@ -28,6 +31,7 @@ connections = typer.Typer(
 app.add_typer(connections, name="connect")
 
 Account = Annotated[str, typer.Option(help="The account's external id or id.", show_default=False)]
+Contact = Annotated[UUID, typer.Argument(help="The contact's id.", show_default=False)]
 
 
 @app.callback()
@@ -518,6 +522,70 @@ def export_contacts(
     from rapport.commands.contacts import export_file
 
     export_file(file, account)
+
+
+@privacy.command("export")
+def export_person(
+    contact: Contact,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file to write; by default contact-<id>.zip here.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Write all that is known of a contact to a zip: JSON, files, and a list of both."""
+    from rapport.commands.privacy import export_contact
+
+    export_contact(contact, out)
+
+
+@privacy.command("erase")
+def erase_person(
+    contact: Contact,
+    yes: Annotated[bool, typer.Option("--yes", help="Erase without a question.")] = False,
+) -> None:
+    """Erase all that is known of a contact; then search the whole database for it.
+
+    Invoices that were sent stay, with their figures alone. If the command is cut off, the schedule
+    goes on with the erasure, and so does the same command.
+    """
+    from rapport.commands.privacy import erase_contact
+
+    if not erase_contact(contact, yes=yes):
+        raise typer.Exit(1)
+
+
+@privacy.command("hold")
+def hold_person(
+    contact: Contact,
+    reason: Annotated[str, typer.Option(help="Which claim or authority asks for it.")],
+) -> None:
+    """Place a contact under a legal hold: until its release it is neither deleted nor erased."""
+    from rapport.commands.privacy import hold_contact
+
+    hold_contact(contact, reason)
+
+
+@privacy.command("release")
+def release_person(contact: Contact) -> None:
+    """End the legal hold of a contact."""
+    from rapport.commands.privacy import release_contact
+
+    release_contact(contact)
+
+
+@privacy.command("log")
+def show_privacy_log(
+    account: Account,
+    since: Annotated[
+        datetime | None, typer.Option(help="From this time on; UTC.", formats=TIMES)
+    ] = None,
+) -> None:
+    """Show who exported, erased and held which contacts."""
+    from rapport.commands.privacy import show_log
+
+    show_log(account, since)
 
 
 def main() -> None:

@@ -10,9 +10,10 @@ from rapport.api_keys import KeyKind, kind_of
 from rapport.errors import ConfigError, NotFound
 from rapport.local.proxy import forget_proxies
 from rapport.local.stack import state
-from rapport.local.stack.running import WAKE_PATH, Stack
+from rapport.local.stack.running import AWS_KEY_ID, AWS_REGION, MEDIA_BUCKET, WAKE_PATH, Stack
 from rapport.settings import (
     GraphSettings,
+    MediaSettings,
     MetakockaSettings,
     PushSettings,
     StoreSettings,
@@ -20,6 +21,7 @@ from rapport.settings import (
     WakeSettings,
     WhatsAppSettings,
 )
+from rapport.storage import Storage
 
 _PARAMETER = "_PARAMETER"
 _URL = "SUPABASE_URL"
@@ -172,6 +174,26 @@ def functions_url(given: str | None, doorbell_url: str | None) -> str | None:
     if stack is not None:
         return stack.functions_url
     return doorbell_url.removesuffix(WAKE_PATH) if doorbell_url else None
+
+
+def file_storage() -> Storage | None:
+    """The bucket of the project that SUPABASE_URL names, or else of the running stack.
+
+    None where the environment names no bucket (MEDIA_BUCKET) beside the project.
+
+    Raises:
+        ConfigError: A variable is wrong.
+    """
+    stack = _stack()
+    if stack is None:
+        return Storage(MediaSettings.load(_REMEDY)) if _is_set("MEDIA_BUCKET") else None
+    # as the stack's functions have them
+    os.environ.update(
+        AWS_ACCESS_KEY_ID=AWS_KEY_ID, AWS_SECRET_ACCESS_KEY=stack.aws_secret, AWS_REGION=AWS_REGION
+    )
+    return Storage(
+        MediaSettings(media_bucket=MEDIA_BUCKET, aws_endpoint_url_s3=HttpUrl(stack.aws_url))
+    )
 
 
 def no_account(account: str, condition: str = "") -> NotFound:

@@ -1,4 +1,4 @@
-"""Daily jobs: retention, overdue invoices, expired points. They run hourly, since accounts are in
+"""Daily jobs: retention, overdue invoices, expired points, erasures. They run hourly, since accounts are in
 different time zones.
 """
 
@@ -9,8 +9,11 @@ from functools import cache
 
 from rapport.log import WorkerContext, logger, worker
 from rapport.metrics import tell
-from rapport.settings import StoreSettings
+from rapport.privacy.erasing import carry_out
+from rapport.settings import MediaSettings, StoreSettings
+from rapport.storage import Storage
 from rapport.store.daily import DailyStore, Pruned
+from rapport.store.privacy import PrivacyStore
 
 BATCH = 5000  # rows of each kind that one call deletes
 CUSTOMERS = 500  # invoices, or customers with points, in one call; each is announced
@@ -23,24 +26,44 @@ def _store() -> DailyStore:
     return DailyStore(StoreSettings.load())
 
 
+@cache
+def _privacy_store() -> PrivacyStore:
+    return PrivacyStore(StoreSettings.load())
+
+
+@cache
+def _storage() -> Storage:
+    return Storage(MediaSettings.load())
+
+
 @worker
 def handler(_event: dict[str, object], context: WorkerContext) -> None:
     """Runs the jobs; the next run continues where the time ended."""
-    run(_store(), context)
+    run(_store(), _privacy_store(), _storage, context)
     tell(DailyRuns=1)
 
 
-def run(store: DailyStore, context: WorkerContext) -> None:
+def run(
+    store: DailyStore,
+    privacy: PrivacyStore,
+    storage: Callable[[], Storage],
+    context: WorkerContext,
+) -> None:
     """Runs all jobs, first those that customers see. A job that fails does not stop the others.
 
     Raises:
         StoreError: The first failure, once everything has been tried.
     """
-    parts: tuple[Callable[[DailyStore, WorkerContext], None], ...] = (mark_overdue, expire, prune)
+    parts: tuple[Callable[[], None], ...] = (
+        lambda: mark_overdue(store, context),
+        lambda: expire(store, context),
+        lambda: erase(privacy, storage, context),
+        lambda: prune(store, context),
+    )
     failures: list[Exception] = []
     for part in parts:
         try:
-            part(store, context)
+            part()
         except Exception as error:  # noqa: BLE001 - raised again below
             failures.append(error)
     if failures:
@@ -55,6 +78,44 @@ def mark_overdue(store: DailyStore, context: WorkerContext) -> None:
 def expire(store: DailyStore, context: WorkerContext) -> None:
     """Writes off expired points, and logs of how many customers."""
     _repeat("expired", lambda: store.expire_points(CUSTOMERS), context)
+
+
+def erase(
+    store: PrivacyStore, storage: Callable[[], Storage], context: WorkerContext
+) -> None:
+    """Goes on with the erasures that owners have asked for, or that were cut off.
+
+    `storage` is asked for where there are any.
+
+    Raises:
+        StoreError: The first failure, once all erasures have been tried.
+        StorageError: As StoreError.
+    """
+    failures: list[Exception] = []
+    for action_id in store.running_erasures():
+        if context.get_remaining_time_in_millis() <= RESERVE:
+            break
+        try:
+            action = carry_out(
+                store,
+                storage(),
+                action_id,
+                lambda _: context.get_remaining_time_in_millis() > RESERVE,
+            )
+        except Exception as error:  # noqa: BLE001 - raised again below
+            failures.append(error)
+            continue
+        logger.info(
+            "erased",
+            erasure_id=str(action.id),
+            account_id=str(action.account_id),
+            state=action.state,
+            step=action.step,
+            rows=sum(action.counts.values()),
+            remaining=len(action.remaining) + len(action.elsewhere),
+        )
+    if failures:
+        raise failures[0]
 
 
 def prune(store: DailyStore, context: WorkerContext) -> None:

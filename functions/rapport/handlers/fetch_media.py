@@ -49,6 +49,9 @@ def handler(_event: dict[str, object], context: WorkerContext) -> dict[str, int]
         with correlated(str(job.message_id)):
             outcome = fetch(job, graph, storage, deadline)
             state = store.settle_media(job, name, outcome)
+            if state == "gone":
+                # erased while it was copied: nothing refers to the file, and nobody would find it
+                storage.delete(job.object_key)
             logger.info(
                 "fetched",
                 media_id=str(job.media_id),

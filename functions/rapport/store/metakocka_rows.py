@@ -161,6 +161,8 @@ class KnownPartner(_Row):
     updated_at: datetime | None = None
     # the contact was deleted, and must not come back by itself
     is_deleted: bool = False
+    # the contact was erased, and must not come back by itself; nothing else is told
+    is_forgotten: bool = False
     party: Fields | None = None
     # None where nothing was agreed yet
     base: Fields | None = None

@@ -16,6 +16,8 @@ create table private.webhook_events (
     rejected         jsonb not null default '[]',
     received_at      timestamptz not null default now(),
     last_received_at timestamptz not null default now(),
+    -- a person was erased: the body is not whole any more
+    is_cut           boolean not null default false,
 
     constraint webhook_events_body_sha256_key unique (provider, body_sha256)
 );
@@ -66,6 +68,8 @@ comment on type private.webhook_provider is
     'The providers that send webhooks.';
 comment on table private.webhook_events is
     'The bodies that providers posted, whole. Each body is kept once.';
+comment on column private.webhook_events.is_cut is
+    'Whether the updates about an erased person were cut out. Such a webhook is not applied when it comes again: these would come back.';
 comment on column private.webhook_events.deliveries is
     'How often this body was delivered.';
 comment on policy "nobody reads raw webhooks directly" on private.webhook_events is

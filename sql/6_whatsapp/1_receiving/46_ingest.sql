@@ -325,6 +325,7 @@ as $$
 declare
     event_id bigint;
     came_at timestamptz := now();
+    is_cut boolean := false;
     tried record;
     rejected jsonb := '[]';
 begin
@@ -339,13 +340,21 @@ begin
             last_received_at = now()
         where e.provider = 'whatsapp'
           and e.body_sha256 = sha256(convert_to(ingest_whatsapp.body, 'UTF8'))
-        returning e.id, e.received_at into event_id, came_at;
+        returning e.id, e.received_at, e.is_cut into event_id, came_at, is_cut;
     end if;
     if event_id is null then
         -- pruned in between
         raise sqlstate '40001' using
             message = 'The event was deleted while it was delivered again.',
             hint = 'Try again.';
+    elsif is_cut then
+        -- a person was erased since: the updates would bring that person back
+        return jsonb_build_object(
+            'event_id', event_id,
+            'applied', 0,
+            'duplicates', jsonb_array_length(items),
+            'rejected', '[]'::jsonb
+        );
     end if;
 
     tried := private.try_whatsapp_items(items, came_at);

@@ -175,6 +175,9 @@ begin
     from public.message_media f
     where f.id = settle_media.media_id
     for no key update;
+    if not found then
+        return 'gone';
+    end if;
     select q.*
     into job
     from private.media_queue q
@@ -238,4 +241,4 @@ comment on function private.expire_media() is
 comment on function backend.claim_media(text, integer) is
     'Leases files to fetch now, for at least 5 minutes: [{media_id, account_id, conversation_id, message_id, phone_number_id, provider_id, mime_type, sha256, object_key}].';
 comment on function backend.settle_media(uuid, text, text, bigint, text, text, text) is
-    'Notes the outcome of a fetch: stored with size, sha256 and mime_type; retry or failed with error. Returns the next state, or "settled already" where another worker has the lease.';
+    'Notes the outcome of a fetch: stored with size, sha256 and mime_type; retry or failed with error. Returns the next state, "settled already" where another worker has the lease, or "gone" where the message was erased meanwhile, with its file.';

@@ -16,13 +16,18 @@ from rapport.handlers import daily
 from rapport.handlers.daily import BATCH, CUSTOMERS, RESERVE, prune
 from rapport.log import logger
 from rapport.settings import StoreSettings
+from rapport.storage import Storage
 from rapport.store.daily import DailyStore, Pruned
+from rapport.store.privacy import PrivacyStore
 
 SETTINGS = StoreSettings(
     supabase_url=HttpUrl("https://project.example"),
     supabase_secret_key=SecretStr("service-key"),
 )
 
+
+# each of them once
+LAST = ["running_erasures", "prune"]
 
 Output = Callable[[], dict[str, object]]
 
@@ -134,6 +139,8 @@ class Calls:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         name = request.url.path.rpartition("/")[2]
         self.called.append(name)
+        if name == "running_erasures":
+            return httpx.Response(200, json=[])
         if name == "prune":
             return httpx.Response(200, json=Pruned.nothing().model_dump())
         assert json.loads(request.content) == {"batch": CUSTOMERS}
@@ -146,10 +153,17 @@ class Calls:
 
 def run_all(calls: Calls, *milliseconds: int) -> None:
     store = DailyStore(SETTINGS, httpx.MockTransport(calls))
+    privacy = PrivacyStore(SETTINGS, httpx.MockTransport(calls))
     try:
-        daily.run(store, Clock(*milliseconds))
+        daily.run(store, privacy, no_storage, Clock(*milliseconds))
     finally:
         store.close()
+        privacy.close()
+
+
+def no_storage() -> Storage:
+    """Nobody is erased here."""
+    raise AssertionError
 
 
 def test_each_part_goes_on_until_nothing_is_left() -> None:
@@ -157,7 +171,7 @@ def test_each_part_goes_on_until_nothing_is_left() -> None:
 
     run_all(calls, *[300_000] * 6)
 
-    assert calls.called == ["mark_overdue_invoices"] * 3 + ["expire_points"] * 2 + ["prune"]
+    assert calls.called == ["mark_overdue_invoices"] * 3 + ["expire_points"] * 2 + LAST
 
 
 def test_a_part_that_fails_holds_up_no_other() -> None:
@@ -166,7 +180,7 @@ def test_a_part_that_fails_holds_up_no_other() -> None:
     with pytest.raises(StoreError):
         run_all(calls, *[300_000] * 6)
 
-    assert calls.called == ["mark_overdue_invoices"] + ["expire_points"] * 2 + ["prune"]
+    assert calls.called == ["mark_overdue_invoices"] + ["expire_points"] * 2 + LAST
 
 
 def test_no_part_begins_what_could_be_cut_off() -> None:

@@ -268,7 +268,7 @@ class PartnerFinder:
         return [
             partner
             for partner, one in zip(partners, known, strict=True)
-            if one.contact_id in (None, contact_id) or one.is_deleted
+            if (one.contact_id in (None, contact_id) or one.is_deleted) and not one.is_forgotten
         ]
 
 

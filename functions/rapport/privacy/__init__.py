@@ -1,0 +1,1 @@
+"""Erasing all that is known of one person."""
