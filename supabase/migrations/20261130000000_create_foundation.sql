@@ -46,11 +46,14 @@ alter default privileges for role postgres
     setting                     value               set by                        read by
     --------------------------  ------------------  ----------------------------  ----------------------------
     rapport.broadcast_later     on, off             import_contacts,              broadcast_changes,
-                                                    apply_whatsapp_people         apply_whatsapp_items
+                                                    apply_whatsapp_people,        apply_whatsapp_items
+                                                    begin_erasure, erase_some
     rapport.broadcasts          number of cursors   next_broadcast,               next_broadcast,
                                                     tg_changes__tell              waiting_broadcasts
     rapport.desk_raised         account's id        the trigger that raises       the same
                                                     the epoch of a desk
+    rapport.erasing             on, off             erase_some                    tg_invoices__progress,
+                                                                                  tg_loyalty_transactions__keep
     rapport.from_metakocka      on, off             apply_partners,               tg_contacts__mark_dirty
                                                     settle_partner
     rapport.given               object of columns   guard_given of a guarded      guard_row of the same
@@ -1317,6 +1320,7 @@ as $$
         when 'notification_choices' then 'Call choose_notifications.'
         when 'open_suggestions' then 'Call suggest_duplicates, merge_contacts or dismiss_suggestion.'
         when 'portal_invitations' then 'Call invite_to_portal or revoke_invitation.'
+        when 'privacy_actions' then 'Call erase_contact, export_contact, hold_contact or release_contact.'
         when 'push_subscriptions' then 'Call save_push_subscription or delete_push_subscription.'
         when 'read_markers' then 'Call mark_read.'
         when 'rejected_webhooks' then 'WhatsApp delivered them; rapport replay applies them once their cause is removed.'

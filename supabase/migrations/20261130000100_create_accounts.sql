@@ -489,6 +489,23 @@ $$;
 grant execute on function private.my_admin_account_ids(boolean) to authenticated;
 
 
+create function private.my_owned_account_ids(is_counted boolean default private.check_plan())
+    returns setof uuid
+    language sql
+    stable
+    -- definer, as my_account_ids
+    security definer
+    set search_path = ''
+as $$
+    select m.account_id
+    from public.account_members m
+    where m.user_id = (select auth.uid())
+      and m.role = 'owner'
+$$;
+
+grant execute on function private.my_owned_account_ids(boolean) to authenticated;
+
+
 create function private.require_member(account_id uuid)
     returns void
     language plpgsql
@@ -590,6 +607,8 @@ comment on function private.my_admin_account_ids(boolean) is
     'The accounts in which the signed-in user is owner or admin.';
 comment on function private.require_member(uuid) is
     'Refuses a caller who does not work for an account (404).';
+comment on function private.my_owned_account_ids(boolean) is
+    'The accounts that the signed-in user owns.';
 comment on function private.require_writable(uuid) is
     'Refuses a caller who may not write for an account: its contacts, its conversations and what follows them.';
 comment on function private.only_account_id(uuid[]) is

@@ -4493,6 +4493,2506 @@ comment on function public.label_counts(uuid) is
 
 
 /*
+    Everything by which the rows of one person are found: the contact with those that were merged
+    into it, their conversations, logins and partners, and the ids by which WhatsApp knows the
+    person.
+*/
+create type private.person as (
+    account_id       uuid,
+    contact_ids      uuid[],
+    conversation_ids uuid[],
+    -- of the account's numbers, which carry groups and raw webhooks too
+    channel_ids      uuid[],
+    phone_number_ids text[],
+    waba_ids         text[],
+    -- the logins that nobody else uses, here or in another account
+    user_ids         uuid[],
+    -- numbers and user ids as WhatsApp writes them, and the match_key of each number
+    ids              text[],
+    phone_keys       text[],
+    partner_ids      text[],
+    -- what reminders and notifications are about
+    subject_ids      uuid[],
+    -- files of messages that wait for their time
+    upload_ids       uuid[],
+    -- regular expressions: one of the ids; one of the ids, contacts or conversations
+    ids_pattern      text,
+    pattern          text,
+    -- what comes later is a new contact's
+    until            timestamptz
+);
+
+
+create function private.kept_contact_of(account_id uuid, contact_id uuid)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    kept uuid;
+begin
+    with recursive way as (
+        select c.id, c.merged_into
+        from public.contacts c
+        where c.id = kept_contact_of.contact_id
+          and c.account_id = kept_contact_of.account_id
+        union
+        select c.id, c.merged_into
+        from way w
+        join public.contacts c
+            on c.id = w.merged_into
+    )
+    select w.id
+    into kept
+    from way w
+    where w.merged_into is null;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such contact.',
+            detail = format('field: contact_id; contact: %s', kept_contact_of.contact_id),
+            hint = 'Give the id of a contact, which contacts_v2 shows.';
+    end if;
+    return kept;
+end
+$$;
+
+
+create function private.any_of(words text[])
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return coalesce(
+        (
+            select string_agg(regexp_replace(w, '([^A-Za-z0-9 _-])', '\\\1', 'g'), '|')
+            from unnest(words) w
+        ),
+        -- matches nothing
+        '(?!)'
+    );
+end
+$$;
+
+
+create function private.person_of(account_id uuid, contact_id uuid)
+    returns private.person
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    p private.person;
+    numbers text[];
+    user_names text[];
+    others text[];
+begin
+    p.account_id := person_of.account_id;
+    p.until := clock_timestamp();
+    p.contact_ids := array(
+        select l
+        from private.contact_lineage(private.kept_contact_of(
+            account_id => person_of.account_id, contact_id => person_of.contact_id)) l
+    );
+    p.conversation_ids := array(
+        select k.id
+        from public.conversations k
+        where k.customer_id = any (p.contact_ids)
+    );
+    select
+        coalesce(array_agg(w.id), '{}'),
+        coalesce(array_agg(w.phone_number_id), '{}'),
+        coalesce(array_agg(distinct w.waba_id) filter (where w.waba_id is not null), '{}')
+    into p.channel_ids, p.phone_number_ids, p.waba_ids
+    from public.whatsapp_channels w
+    where w.account_id = person_of.account_id;
+
+    -- a contact that was deleted before has no identities any more: its conversations still tell
+    select
+        coalesce(array_agg(distinct f.value) filter (where f.value ~ '^\+?[0-9]{5,32}$'), '{}'),
+        coalesce(array_agg(distinct f.value) filter (where f.value !~ '^\+?[0-9]*$'), '{}')
+    into numbers, user_names
+    from (
+        select unnest(array[c.phone, c.gsm])
+        from public.contacts c
+        where c.id = any (p.contact_ids)
+        union all
+        select unnest(array[i.value, i.wa_id])
+        from public.contact_identities i
+        where i.contact_id = any (p.contact_ids)
+          and i.account_id = person_of.account_id
+          and i.kind in ('phone', 'bsuid')
+        union all
+        select k.customer_wa_id
+        from public.conversations k
+        where k.id = any (p.conversation_ids)
+        union all
+        select m.sender_id
+        from public.messages m
+        where m.conversation_id = any (p.conversation_ids)
+          and m.sender_type = 'client'
+          and m.whatsapp_channel_id is not null
+    ) as f (value);
+    -- a mobile number as the ERP writes it is no id
+    user_names := array(select u from unnest(user_names) u where u ~ '^[A-Za-z]{2}\.');
+
+    -- a number that is somebody else's by now does not lead to the person
+    select coalesce(array_agg(distinct k.key) filter (where o.contact_id is null), '{}')
+    into p.phone_keys
+    from (
+        select private.match_key('phone', n)
+        from unnest(numbers) n
+        union all
+        select u.phone_key
+        from private.whatsapp_user_numbers u
+        where u.account_id = person_of.account_id
+          and u.user_id = any (user_names)
+    ) as k (key)
+    left join public.contact_identities o
+        on o.account_id = person_of.account_id
+       and o.kind = 'phone'
+       and o.match_key = k.key
+       and o.contact_id <> all (p.contact_ids);
+    user_names := user_names || array(
+        select u.user_id
+        from private.whatsapp_user_numbers u
+        where u.account_id = person_of.account_id
+          and u.phone_key = any (p.phone_keys)
+    );
+    others := array(
+        select o.match_key
+        from public.contact_identities o
+        where o.account_id = person_of.account_id
+          and o.kind = 'bsuid'
+          and o.match_key = any (user_names)
+          and o.contact_id <> all (p.contact_ids)
+    );
+    p.ids := array(
+        select d.id
+        from unnest(numbers) n
+        cross join lateral unnest(array[ltrim(n, '+'), '+' || ltrim(n, '+')]) as d (id)
+        where private.match_key('phone', n) = any (p.phone_keys)
+        union
+        select k
+        from unnest(p.phone_keys) k
+        union
+        select u
+        from unnest(user_names) u
+        where u <> all (others)
+    );
+
+    p.user_ids := array(
+        select distinct f.user_id
+        from (
+            select c.portal_user_id
+            from public.contacts c
+            where c.id = any (p.contact_ids)
+            union all
+            select i.claimed_by
+            from public.portal_invitations i
+            where i.contact_id = any (p.contact_ids)
+        ) as f (user_id)
+        join auth.users u
+            on u.id = f.user_id
+        where not exists (select from public.account_members m where m.user_id = f.user_id)
+          and not exists (
+              select
+              from public.contacts c
+              where c.portal_user_id = f.user_id
+                and c.id <> all (p.contact_ids)
+          )
+    );
+    p.partner_ids := array(
+        select m.metakocka_id
+        from public.metakocka_contact_mappings m
+        where m.contact_id = any (p.contact_ids)
+          and m.metakocka_id is not null
+        union
+        select i.value
+        from public.contact_identities i
+        where i.contact_id = any (p.contact_ids)
+          and i.account_id = person_of.account_id
+          and i.kind = 'metakocka'
+        union
+        select i.metakocka_id
+        from private.partner_intents i
+        where i.contact_id = any (p.contact_ids)
+          and i.metakocka_id is not null
+    );
+    p.subject_ids := p.contact_ids || p.conversation_ids || array(
+        select j.id
+        from public.jobs j
+        where j.customer_id = any (p.contact_ids)
+        union all
+        select i.id
+        from public.invoices i
+        where i.customer_id = any (p.contact_ids)
+        union all
+        select t.id
+        from public.loyalty_transactions t
+        where t.customer_id = any (p.contact_ids)
+    );
+    p.upload_ids := array(
+        select (s.content ->> 'upload_id')::uuid
+        from public.scheduled_messages s
+        where s.customer_id = any (p.contact_ids)
+          and pg_input_is_valid(s.content ->> 'upload_id', 'uuid')
+    );
+    -- a webhook is read for numbers that are somebody else's too: the ids of its messages decide
+    p.ids_pattern := private.any_of(p.ids || array(select ltrim(n, '+') from unnest(numbers) n));
+    p.pattern := p.ids_pattern || '|'
+        || private.any_of(array(select i::text from unnest(p.contact_ids || p.conversation_ids) i));
+    return p;
+end
+$$;
+
+
+create function private.messages_of(p private.person)
+    returns setof uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+        select m.id
+        from public.messages m
+        where m.conversation_id = any (p.conversation_ids)
+        union all
+        -- what the person wrote in groups
+        select m.id
+        from public.conversations k
+        join public.messages m
+            on m.conversation_id = k.id
+        where k.account_id = p.account_id
+          and k.group_id is not null
+          and m.sender_type = 'client'
+          and m.sender_id = any (p.ids);
+end
+$$;
+
+
+create function private.provider_ids_of(p private.person)
+    returns table (whatsapp_channel_id uuid, provider_id text)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+        select m.whatsapp_channel_id, m.provider_id
+        from public.messages m
+        where m.id in (select private.messages_of(p))
+          and m.provider_id is not null;
+end
+$$;
+
+
+create function private.names_one(value jsonb, ids text[])
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return case jsonb_typeof(value)
+        when 'string' then value #>> '{}' = any (ids)
+        when 'object' then exists (
+            select
+            from jsonb_each(value) f
+            where jsonb_typeof(f.value) = 'string'
+              and f.value #>> '{}' = any (ids)
+        )
+        else false
+    end;
+end
+$$;
+
+
+create function private.without_ids(value jsonb, ids text[])
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return case jsonb_typeof(value)
+        when 'array' then (
+            select coalesce(jsonb_agg(private.without_ids(e.value, ids) order by e.place), '[]')
+            from jsonb_array_elements(value) with ordinality as e (value, place)
+            where not private.names_one(e.value, ids)
+        )
+        when 'object' then (
+            select coalesce(jsonb_object_agg(f.key, private.without_ids(f.value, ids)), '{}')
+            from jsonb_each(value) f
+            where jsonb_typeof(f.value) <> 'string'
+               or f.value #>> '{}' <> all (ids)
+        )
+        else value
+    end;
+end
+$$;
+
+
+comment on type private.person is
+    'Everything by which the rows of one person are found.';
+comment on function private.kept_contact_of(uuid, uuid) is
+    'The contact itself, or the one into which it was merged at last.';
+comment on function private.any_of(text[]) is
+    'A regular expression for one of these words.';
+comment on function private.person_of(uuid, uuid) is
+    'Everything by which the rows of a contact''s person are found.';
+comment on function private.messages_of(private.person) is
+    'The messages of a person''s conversations, and the person''s own in groups.';
+comment on function private.provider_ids_of(private.person) is
+    'WhatsApp''s ids of the messages of a person.';
+comment on function private.names_one(jsonb, text[]) is
+    'Whether a text is one of these ids, or an object has one of them as a value.';
+comment on function private.without_ids(jsonb, text[]) is
+    'JSON without what has one of these ids: without such elements of lists, and such values of objects.';
+
+
+/*
+    One person's part of a raw webhook, which may carry updates about several people, and of several
+    accounts. Only the account's own updates are looked at.
+*/
+create function private.is_update_of(update jsonb, p private.person)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return private.names_one(update, p.ids)
+        -- an entry of the phone book, and a message that tells of another number
+        or private.names_one(update -> 'contact', p.ids)
+        or private.names_one(update -> 'system', p.ids)
+        or exists (
+            select
+            from public.messages m
+            where m.whatsapp_channel_id = any (p.channel_ids)
+              and m.provider_id = update ->> 'id'
+              and m.conversation_id = any (p.conversation_ids)
+        );
+end
+$$;
+
+
+create function private.is_change_of_account(change jsonb, waba_id text, p private.person)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    number constant text := change #>> '{value,metadata,phone_number_id}';
+begin
+    return coalesce(number = any (p.phone_number_ids), waba_id = any (p.waba_ids), false);
+end
+$$;
+
+
+create function private.changes_of_account(body text, p private.person)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    if not pg_input_is_valid(body, 'jsonb') then
+        return null;
+    end if;
+    return (
+        select jsonb_agg(c.value)
+        from jsonb_path_query(body::jsonb, 'lax $.entry[*]') as e (value)
+        cross join lateral jsonb_path_query(e.value, 'lax $.changes[*]') as c (value)
+        where private.is_change_of_account(c.value, e.value ->> 'id', p)
+    );
+end
+$$;
+
+
+create function private.cut_list(
+    list jsonb,
+    p private.person,
+    out rest jsonb,
+    out cut jsonb
+)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    element jsonb;
+    threads record;
+begin
+    rest := '[]';
+    cut := '[]';
+    for element in select e from jsonb_array_elements(list) e loop
+        if jsonb_typeof(element -> 'threads') = 'array' then
+            -- the history of a phone app has a list of messages for each person
+            threads := private.cut_list(element -> 'threads', p);
+            cut := cut || threads.cut;
+            rest := rest || jsonb_build_array(jsonb_set(element, '{threads}', threads.rest));
+        elsif private.is_update_of(element, p) then
+            cut := cut || jsonb_build_array(element);
+        elsif element ? 'group_id' and element::text ~ p.ids_pattern then
+            -- the event of a group names the people that came and left; a message quotes one
+            rest := rest || jsonb_build_array(case
+                when element ? 'from' then case
+                    when private.names_one(element -> 'context', p.ids) then element - 'context'
+                    else element
+                end
+                else private.without_ids(element, p.ids)
+            end);
+        else
+            rest := rest || jsonb_build_array(element);
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.cut_webhook(
+    body text,
+    p private.person,
+    out rest text,
+    out cut jsonb
+)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    left_over jsonb;
+    change record;
+    list record;
+    parts record;
+begin
+    cut := '[]';
+    rest := body;
+    if not pg_input_is_valid(body, 'jsonb') then
+        return;
+    end if;
+    left_over := body::jsonb;
+    for change in
+        select
+            array['entry', (e.place - 1)::text, 'changes', (c.place - 1)::text, 'value'] as path,
+            c.value -> 'value' as value
+        from jsonb_array_elements(case jsonb_typeof(left_over -> 'entry')
+            when 'array' then left_over -> 'entry' else '[]' end) with ordinality as e (value, place)
+        cross join lateral jsonb_array_elements(case jsonb_typeof(e.value -> 'changes')
+            when 'array' then e.value -> 'changes' else '[]' end) with ordinality as c (value, place)
+        where private.is_change_of_account(c.value, e.value ->> 'id', p)
+          and jsonb_typeof(c.value -> 'value') = 'object'
+    loop
+        for list in
+            select f.key, f.value
+            from jsonb_each(change.value) f
+            where jsonb_typeof(f.value) = 'array'
+        loop
+            parts := private.cut_list(list.value, p);
+            if parts.rest <> list.value then
+                cut := cut || jsonb_build_array(jsonb_build_object(list.key, parts.cut));
+                left_over := jsonb_set(left_over, change.path || list.key, parts.rest);
+            end if;
+        end loop;
+    end loop;
+    if cut <> '[]' then
+        rest := left_over::text;
+    end if;
+end
+$$;
+
+
+comment on function private.is_update_of(jsonb, private.person) is
+    'Whether an update of a webhook is about a person.';
+comment on function private.is_change_of_account(jsonb, text, private.person) is
+    'Whether a change of a webhook is about a number, or else about the WhatsApp Business account, of the person''s account.';
+comment on function private.changes_of_account(text, private.person) is
+    'The changes of a raw webhook that are the account''s; null for none.';
+comment on function private.cut_list(jsonb, private.person) is
+    'A list of updates without those about a person, and these.';
+comment on function private.cut_webhook(text, private.person) is
+    'A raw webhook without the updates about a person, and these, by the name of their list.';
+
+
+/*
+    Every table of the database, and what it holds about a person: which rows, and what an erasure
+    does with them. Export, erasure and their tests read this list, in its order. So a new table
+    needs its row here: a test says which one is missing.
+
+    treatment is
+
+        delete    the rows go
+        change    the rows stay for others or by law; what they say about the person goes
+        keep      the rows hold ids alone, of what is gone
+        none      nothing about customers
+
+    condition and to_do are about a row r and a person p, a row of the columns of private.person and,
+    as self, of the whole. Child rows stand before the rows that they refer to.
+*/
+create table private.personal_tables (
+    place       integer generated always as identity primary key,
+    table_name  text not null
+                constraint personal_tables_table_name_check check (table_name ~ '^\w+\.\w+$'),
+    treatment   text not null
+                constraint personal_tables_treatment_check
+                check (treatment in ('delete', 'change', 'keep', 'none')),
+    -- the person's rows
+    condition   text,
+    -- of a change: the rows that still have to be changed, and how
+    to_do       text,
+    assignments text,
+    -- a large table without an index for the condition is read block by block, once
+    walks       boolean not null default false,
+    -- whether an export has the rows; the columns that it leaves out; the row as it shows it
+    is_exported boolean not null default true,
+    hidden      text[] not null default '{}',
+    shown       text,
+    -- the order in an export, by columns that no two rows share; by default the primary key
+    sorted_by   text[],
+    why         text,
+
+    constraint personal_tables_condition_check
+        check ((condition is not null) = (treatment in ('delete', 'change'))),
+    constraint personal_tables_change_check
+        check (num_nonnulls(to_do, assignments) = case treatment when 'change' then 2 else 0 end),
+    constraint personal_tables_why_check
+        check (treatment = 'delete' or why is not null)
+);
+alter table private.personal_tables enable row level security;
+
+
+insert into private.personal_tables (
+    table_name, treatment, condition, to_do, assignments, walks, is_exported, hidden, shown,
+    sorted_by, why
+)
+values
+-- first, while the messages are there to tell whose an update is
+('private.webhook_events', 'change',
+    $$r.received_at < p.until and r.body ~ p.ids_pattern
+      and (private.cut_webhook(r.body, p.self)).cut <> '[]'$$,
+    'true',
+    $$body = (private.cut_webhook(r.body, p.self)).rest,
+      is_cut = true,
+      rejected = (
+          select coalesce(jsonb_agg(e - 'detail'), '[]')
+          from jsonb_array_elements(r.rejected) e
+      )$$,
+    true, true, '{}',
+    $$jsonb_build_object('received_at', r.received_at, 'updates', (private.cut_webhook(r.body, p.self)).cut)$$,
+    null, 'A webhook carries updates about others too, and is known by its hash when it comes again.'),
+
+-- what waits to be told
+('private.push_queue', 'delete',
+    $$r.account_id = p.account_id and (
+          r.subject_id = any (p.subject_ids)
+          or r.conversation_id = any (p.conversation_ids)
+          or r.source_id in (select private.messages_of(p.self))
+      ) or r.subscription_id in (
+          select s.id from public.push_subscriptions s where s.user_id = any (p.user_ids)
+      )$$,
+    null, null, false, true, '{}', null, null, null),
+('private.notifications', 'delete',
+    $$r.account_id = p.account_id and (
+          r.subject_id = any (p.subject_ids)
+          or r.conversation_id = any (p.conversation_ids)
+          or r.source_id in (select private.messages_of(p.self))
+      ) or r.user_id = any (p.user_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('private.conversation_watchers', 'delete',
+    $$r.conversation_id = any (p.conversation_ids) or r.user_id = any (p.user_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+
+-- files
+('private.media_queue', 'delete',
+    $$r.media_id in (
+          select f.id
+          from public.message_media f
+          where f.message_id in (select private.messages_of(p.self))
+      )$$,
+    null, null, false, true, '{}', null, null, null),
+('private.media_uploads', 'delete',
+    $$r.account_id = p.account_id
+      and (
+          r.id = any (p.upload_ids)
+          or r.object_key in (
+              select f.object_key
+              from public.message_media f
+              where f.message_id in (select private.messages_of(p.self))
+          )
+      )
+      -- one file may have been sent to several people
+      and not exists (
+          select
+          from public.message_media f
+          where f.account_id = p.account_id
+            and f.object_key = r.object_key
+            and f.message_id not in (select private.messages_of(p.self))
+      )$$,
+    null, null, false, true, '{}', null, null, null),
+('public.message_media', 'delete',
+    $$r.message_id in (select private.messages_of(p.self))$$,
+    null, null, false, true, '{}', null, null, null),
+
+-- what is known of messages
+('private.message_statuses', 'delete',
+    $$(r.whatsapp_channel_id, r.provider_id) in (
+          select m.whatsapp_channel_id, m.provider_id from private.provider_ids_of(p.self) m
+      )$$,
+    null, null, false, true, '{}', null, null, null),
+('private.message_effects', 'delete',
+    $$(r.whatsapp_channel_id, r.parent_provider_id) in (
+          select m.whatsapp_channel_id, m.provider_id from private.provider_ids_of(p.self) m
+      )
+      or r.whatsapp_channel_id = any (p.channel_ids) and r.sender_id = any (p.ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('private.call_events', 'delete',
+    $$(r.whatsapp_channel_id, r.provider_id) in (
+          select m.whatsapp_channel_id, m.provider_id from private.provider_ids_of(p.self) m
+      )$$,
+    null, null, false, true, '{}', null, null, null),
+('private.parked_replies', 'delete', $$r.message_id in (select private.messages_of(p.self))$$,
+    null, null, false, true, '{}', null, null, null),
+('private.outbound_queue', 'delete', $$r.message_id in (select private.messages_of(p.self))$$,
+    null, null, false, true, '{}', null, null, null),
+('private.outbound_attempts', 'delete', $$r.message_id in (select private.messages_of(p.self))$$,
+    null, null, false, true, '{}', null, null, null),
+('private.message_failures', 'delete', $$r.message_id in (select private.messages_of(p.self))$$,
+    null, null, false, true, '{}', null, null, null),
+
+-- conversations
+('public.scheduled_messages', 'delete',
+    $$r.customer_id = any (p.contact_ids) or r.conversation_id = any (p.conversation_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('public.conversation_notes', 'delete', $$r.conversation_id = any (p.conversation_ids)$$,
+    null, null, false, true, '{}', null, array['conversation_id', 'seq'], null),
+('public.messages', 'delete', $$r.conversation_id = any (p.conversation_ids)$$,
+    null, null, false, true, '{}', null, array['conversation_id', 'seq'], null),
+('public.messages', 'change',
+    $$r.customer_id is null
+      and r.sender_type = 'client'
+      and r.sender_id = any (p.ids)
+      and r.conversation_id in (
+          select k.id
+          from public.conversations k
+          where k.account_id = p.account_id and k.group_id is not null
+      )$$,
+    'true',
+    $$sender_id = null,
+      sender_name = null,
+      message = '',
+      content = null,
+      reactions = '[]',
+      provider_id = null,
+      revoked_at = coalesce(r.revoked_at, now())$$,
+    false, true, '{}', null, array['conversation_id', 'seq'],
+    'A message in a group keeps its place among those of others, without its contents.'),
+('public.messages', 'change',
+    $$r.customer_id is null
+      and r.reactions <> '[]'
+      and r.conversation_id in (
+          select k.id
+          from public.conversations k
+          where k.account_id = p.account_id and k.group_id is not null
+      )
+      and r.reactions::text ~ p.ids_pattern
+      and private.without_ids(r.reactions, p.ids) <> r.reactions$$,
+    'true',
+    $$reactions = private.without_ids(r.reactions, p.ids)$$,
+    false, false, '{}', null, null, 'Others'' messages in a group lose the person''s reactions.'),
+('public.read_markers', 'delete',
+    $$r.conversation_id = any (p.conversation_ids) or r.user_id = any (p.user_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('public.conversation_activity', 'delete', $$r.conversation_id = any (p.conversation_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('public.conversation_labels', 'delete', $$r.conversation_id = any (p.conversation_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('public.desk_states', 'delete', $$r.id = any (p.conversation_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('private.untaken_conversations', 'delete', $$r.conversation_id = any (p.conversation_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('public.conversations', 'delete', $$r.customer_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('public.conversations', 'change',
+    $$r.account_id = p.account_id
+      and r.group_id is not null
+      and private.without_ids(r.participants, p.ids) <> r.participants$$,
+    'true',
+    $$participants = private.without_ids(r.participants, p.ids)$$,
+    false, false, '{}', null, null, 'A group is others'' too; the person leaves its list.'),
+('private.group_events', 'change',
+    $$r.whatsapp_channel_id = any (p.channel_ids)
+      and private.without_ids(jsonb_build_array(r.joined, r.departed, r.named), p.ids)
+          <> jsonb_build_array(r.joined, r.departed, r.named)$$,
+    'true',
+    $$joined = private.without_ids(r.joined, p.ids),
+      departed = private.without_ids(r.departed, p.ids),
+      named = private.without_ids(r.named, p.ids)$$,
+    false, false, '{}', null, null, 'What happened in a group is about others too.'),
+
+-- the portal
+('private.sent_reminders', 'delete',
+    $$r.account_id = p.account_id and r.subject_id = any (p.subject_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('public.loyalty_balances', 'delete', $$r.customer_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('private.loyalty_lots', 'delete', $$r.customer_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('public.loyalty_transactions', 'delete', $$r.customer_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('public.invoices', 'delete', $$r.customer_id = any (p.contact_ids) and r.sent_at is null$$,
+    null, null, false, true, '{}', null, null, null),
+('public.invoices', 'change',
+    $$r.customer_id = any (p.contact_ids) and r.sent_at is not null$$,
+    'r.description is not null',
+    'description = null',
+    false, true, '{}', null, null,
+    'Tax law has a business keep the invoices that it sent: their numbers, amounts and dates stay.'),
+('public.jobs', 'delete', $$r.customer_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('private.portal_invitation_tokens', 'delete',
+    $$r.invitation_id in (
+          select i.id from public.portal_invitations i where i.contact_id = any (p.contact_ids)
+      )$$,
+    null, null, false, false, '{}', null, null, null),
+('public.portal_invitations', 'delete', $$r.contact_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+
+-- Metakocka
+('public.sync_conflicts', 'delete',
+    $$r.account_id = p.account_id and (
+          r.contact_id = any (p.contact_ids) or r.metakocka_id = any (p.partner_ids)
+      )$$,
+    null, null, false, true, '{}', null, null, null),
+('public.sync_conflicts', 'change',
+    $$r.account_id = p.account_id
+      and (r.contact_id is null or r.contact_id <> all (p.contact_ids))
+      and (
+          r.candidates && p.contact_ids
+          or private.without_ids(r.partners, p.partner_ids) <> r.partners
+      )$$,
+    'true',
+    $$candidates = array(
+          select c from unnest(r.candidates) c where c <> all (p.contact_ids)
+      ),
+      partners = private.without_ids(r.partners, p.partner_ids)$$,
+    false, false, '{}', null, null, 'A question about somebody else no longer offers the person.'),
+('public.sync_errors', 'delete',
+    $$r.account_id = p.account_id and (
+          r.contact_id = any (p.contact_ids) or r.metakocka_id = any (p.partner_ids)
+      )$$,
+    null, null, false, true, '{}', null, null, null),
+('public.sync_runs', 'change',
+    $$r.account_id = p.account_id
+      and private.without_ids(r.request, p.partner_ids || p.contact_ids::text[]) <> r.request$$,
+    'true',
+    $$request = private.without_ids(r.request, p.partner_ids || p.contact_ids::text[])$$,
+    false, false, '{}', null, null, 'A run was about others too.'),
+('private.partner_intents', 'delete', $$r.contact_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('private.metakocka_dirty', 'delete', $$r.contact_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('public.metakocka_contact_mappings', 'delete', $$r.contact_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+
+-- the ids of WhatsApp
+('private.whatsapp_id_changes', 'delete',
+    $$r.account_id = p.account_id and (
+          r.old_key = any (p.ids) or r.new_value = any (p.ids)
+          or r.kind = 'phone' and private.match_key('phone', r.new_value) = any (p.phone_keys)
+      )$$,
+    null, null, false, true, '{}', null, null, null),
+('private.whatsapp_user_numbers', 'delete',
+    $$r.account_id = p.account_id and (r.user_id = any (p.ids) or r.phone_key = any (p.phone_keys))$$,
+    null, null, false, true, '{}', null, null, null),
+('private.phone_book', 'delete',
+    $$r.whatsapp_channel_id = any (p.channel_ids) and r.phone_key = any (p.phone_keys)$$,
+    null, null, false, true, '{}', null, null, null),
+('private.send_paces', 'delete',
+    $$r.whatsapp_channel_id = any (p.channel_ids) and r.recipient = any (p.ids)$$,
+    null, null, false, true, '{}', null, null, null),
+
+-- the contact
+('public.contact_suggestions', 'delete',
+    $$r.contact_id = any (p.contact_ids) or r.other_contact_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('public.contact_merges', 'delete',
+    $$r.kept_contact_id = any (p.contact_ids) or r.dropped_contact_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('private.customer_words', 'delete', $$r.contact_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('private.stated_usernames', 'delete', $$r.contact_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('private.contact_search', 'delete', $$r.contact_id = any (p.contact_ids)$$,
+    null, null, false, false, '{}', null, null, null),
+('public.contact_identities', 'delete',
+    $$r.account_id = p.account_id and r.contact_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('public.customers', 'delete', $$r.id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('private.legal_holds', 'delete',
+    $$r.account_id = p.account_id and r.contact_id = any (p.contact_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('public.contacts', 'change',
+    $$r.id = any (p.contact_ids)$$,
+    'num_nonnulls(r.marketing_stopped_at, r.marketing_chosen_at, r.status_changed_at) > 0',
+    'marketing_stopped_at = null, marketing_chosen_at = null, status_changed_at = null',
+    false, true, '{}', null, null,
+    'The blanked row stays for the invoices that have to be kept, and so that its id is no other''s.'),
+
+-- the login, if it is used for nothing else
+('public.push_subscriptions', 'delete', $$r.user_id = any (p.user_ids)$$,
+    null, null, false, true, array['auth', 'p256dh'], null, null, null),
+('public.notification_choices', 'delete', $$r.user_id = any (p.user_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('private.user_writes', 'delete', $$r.user_id = any (p.user_ids)$$,
+    null, null, false, false, '{}', null, null, null),
+('auth.flow_state', 'delete', $$r.user_id = any (p.user_ids)$$,
+    null, null, false, false, '{}', null, null, null),
+('auth.one_time_tokens', 'delete', $$r.user_id = any (p.user_ids)$$,
+    null, null, false, false, '{}', null, null, null),
+('auth.mfa_amr_claims', 'delete',
+    $$r.session_id in (select s.id from auth.sessions s where s.user_id = any (p.user_ids))$$,
+    null, null, false, false, '{}', null, null, null),
+('auth.refresh_tokens', 'delete', $$r.user_id = any (p.user_ids::text[])$$,
+    null, null, false, false, '{}', null, null, null),
+('auth.sessions', 'delete', $$r.user_id = any (p.user_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+('auth.identities', 'delete', $$r.user_id = any (p.user_ids)$$,
+    null, null, false, true, '{}', null, null, null),
+-- not in a database of this machine
+('auth.audit_log_entries', 'delete',
+    $$r.payload ->> 'actor_id' = any (p.user_ids::text[])
+      or r.payload #>> '{traits,user_id}' = any (p.user_ids::text[])$$,
+    null, null, true, false, '{}', null, null, null),
+('auth.users', 'delete', $$r.id = any (p.user_ids)$$,
+    null, null, false, true,
+    array[
+        'encrypted_password', 'confirmation_token', 'recovery_token', 'email_change_token_new',
+        'email_change_token_current', 'phone_change_token', 'reauthentication_token'
+    ],
+    null, null, null),
+
+-- last, since the erasure itself broadcasts: ids alone
+('realtime.messages', 'delete',
+    $$split_part(r.topic, ':', 2) = any ((p.contact_ids || p.conversation_ids)::text[])
+      or coalesce(r.payload #>> '{record,account_id}', r.payload #>> '{old_record,account_id}')
+             = p.account_id::text
+         and r.payload::text ~ p.pattern$$,
+    null, null, true, false, '{}', null, null, null);
+
+
+insert into private.personal_tables (table_name, treatment, is_exported, why)
+select t.table_name, 'keep', false, t.why
+from (
+    values
+    ('private.changes', 'Ids alone: clients that were away learn from it what is gone.'),
+    ('private.topic_epochs', 'Ids alone.'),
+    ('private.forgotten_partners', 'Salted hashes of partners, so that the sync does not bring them back.'),
+    ('private.partner_salts', 'The salts.'),
+    ('public.privacy_actions', 'Who did what, when, and counts: ids alone.'),
+    ('private.erasures', 'What an erasure still needs; its end deletes it.'),
+    ('private.erased_files', 'Files that are still to be removed; then it is deleted.'),
+    ('private.found_words', 'Where an erasure found words of the person in rows of others: ids alone.')
+) as t (table_name, why);
+
+insert into private.personal_tables (table_name, treatment, is_exported, why)
+select t.table_name, 'none', false, t.why
+from (
+    values
+    ('public.accounts', 'The business.'),
+    ('public.account_members', 'Staff.'),
+    ('public.whatsapp_channels', 'The numbers of the business.'),
+    ('public.whatsapp_templates', 'Templates with variables in the place of words.'),
+    ('public.account_events', 'What WhatsApp says of the business.'),
+    ('public.account_health', 'Troubles of the business.'),
+    ('public.labels', 'The words of the business.'),
+    ('public.saved_replies', 'The words of the business.'),
+    ('public.reminder_rules', 'The words of the business.'),
+    ('public.status_words', 'Words of faces.'),
+    ('public.metakocka_connections', 'Settings.'),
+    ('private.metakocka_companies', 'Settings.'),
+    ('private.sync_leases', 'Workers.'),
+    ('private.desk_presence', 'Staff.'),
+    ('private.desk_turns', 'Staff.'),
+    ('private.desk_epochs', 'Numbers of topics.'),
+    ('private.refused_signatures', 'Counts.'),
+    ('private.change_log', 'Settings.'),
+    ('private.retention', 'Settings.'),
+    ('private.doorbell', 'Settings.'),
+    ('private.push_settings', 'Settings.'),
+    ('private.followed_tables', 'A list of the schema.'),
+    ('private.contact_fields', 'A list of the schema.'),
+    ('private.personal_tables', 'A list of the schema.'),
+    ('private.media_types', 'A list of WhatsApp''s.'),
+    ('private.send_errors', 'A list of WhatsApp''s.'),
+    ('private.country_time_zones', 'A list of countries.'),
+    ('private.sentences', 'Words of the product.'),
+    ('net.http_request_queue', 'Calls of the doorbell, which name a worker.'),
+    ('net._http_response', 'Answers to the doorbell.'),
+    ('local_inbox.messages', 'Mails and SMS of the stand-in on one machine.')
+) as t (table_name, why);
+
+
+comment on table private.personal_tables is
+    'Every table of the database: its rows about a person, and what an erasure does with them.';
+
+
+/*
+    What was done about people's data, as a record for the business: exports, erasures, legal holds.
+    It has ids and counts, and no words of the people.
+*/
+create table public.privacy_actions (
+    id          uuid primary key default gen_random_uuid(),
+    account_id  uuid not null
+                constraint privacy_actions_account_id_fkey
+                references public.accounts on delete cascade,
+    -- no foreign key: the record outlives the contact
+    contact_id  uuid not null,
+    action      text not null
+                constraint privacy_actions_action_check
+                check (action in ('export', 'erase', 'hold', 'release')),
+    -- who asked: an owner, or null for the people who run the service; no foreign key, as above
+    user_id     uuid,
+    state       text not null default 'done'
+                constraint privacy_actions_state_check check (state in ('running', 'done')),
+    -- of an erasure: the rows of each table, and the files
+    counts      jsonb not null default '{}',
+    -- of an erasure: where words of the person still are, in rows of others
+    remaining   jsonb not null default '[]',
+    created_at  timestamptz not null default now(),
+    finished_at timestamptz default now(),
+
+    constraint privacy_actions_finished_check check ((state = 'done') = (finished_at is not null))
+);
+alter table public.privacy_actions enable row level security;
+
+
+create index privacy_actions_account_idx
+    on public.privacy_actions (account_id, created_at desc, id);
+
+-- a person is erased once at a time
+create unique index privacy_actions_running_key
+    on public.privacy_actions (contact_id)
+    where state = 'running';
+
+
+grant select on public.privacy_actions to authenticated;
+
+
+/*
+    An erasure at work: what it has to find, and how far it is. It holds the person's words, so it
+    goes with its end.
+*/
+create table private.erasures (
+    action_id  uuid primary key
+               constraint erasures_action_id_fkey
+               references public.privacy_actions on delete cascade,
+    person     private.person not null,
+    -- what is searched for at the end, and its kind: name, number, email, username, tax number,
+    -- message
+    words      text[] not null,
+    word_kinds text[] not null,
+    step       text not null default 'rows'
+               constraint erasures_step_check
+               check (step in ('rows', 'files', 'statistics', 'search')),
+    -- in rows: the entry of personal_tables; in statistics and search: the table
+    place      bigint not null default 0,
+    -- in a table that is read block by block: the partition and the block
+    cursor     jsonb,
+    found      jsonb not null default '[]'
+);
+alter table private.erasures enable row level security;
+
+
+-- files to remove from the bucket
+create table private.erased_files (
+    action_id  uuid not null
+               constraint erased_files_action_id_fkey
+               references public.privacy_actions on delete cascade,
+    object_key text not null,
+
+    primary key (action_id, object_key)
+);
+alter table private.erased_files enable row level security;
+
+
+/*
+    Where words of an erased person were found outside the account's own tables, such as in a login
+    that another business knows too. That is for the people who run the service alone.
+*/
+create table private.found_words (
+    action_id uuid primary key
+              constraint found_words_action_id_fkey
+              references public.privacy_actions on delete cascade,
+    found     jsonb not null
+);
+alter table private.found_words enable row level security;
+
+
+create function private.log_privacy_action(account_id uuid, contact_id uuid, action text)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    insert into public.privacy_actions (account_id, contact_id, action, user_id)
+    values (
+        log_privacy_action.account_id,
+        log_privacy_action.contact_id,
+        log_privacy_action.action,
+        auth.uid()
+    );
+end
+$$;
+
+
+create function private.account_of_contact(contact_id uuid)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    account uuid;
+begin
+    select c.account_id
+    into account
+    from public.contacts c
+    where c.id = account_of_contact.contact_id;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such contact.',
+            detail = format('field: contact_id; contact: %s', contact_id),
+            hint = 'Give the id of a contact, which contacts_v2 shows.';
+    end if;
+    return account;
+end
+$$;
+
+
+create function private.require_owned_contact(contact_id uuid)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    account uuid;
+begin
+    select c.account_id
+    into account
+    from public.contacts c
+    where c.id = require_owned_contact.contact_id
+      and c.account_id in (select private.my_account_ids());
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such contact, or it is not yours to see.',
+            detail = format('field: contact_id; contact: %s', contact_id);
+    elsif account not in (select private.my_owned_account_ids()) then
+        raise insufficient_privilege using
+            message = 'Only an owner decides about all that is known of a person.',
+            hint = 'Ask an owner of the account.';
+    end if;
+    return account;
+end
+$$;
+
+
+comment on table public.privacy_actions is
+    'Exports and erasures of people''s data, and legal holds: who, when, which contact, counts. No words of the people. For owners.';
+comment on column public.privacy_actions.id is
+    'Identifies the action.';
+comment on column public.privacy_actions.account_id is
+    'The account whose contact it is.';
+comment on column public.privacy_actions.contact_id is
+    'The contact; of a merged one, the contact into which it was merged.';
+comment on column public.privacy_actions.action is
+    'export, erase, hold or release.';
+comment on column public.privacy_actions.user_id is
+    'The owner who asked (auth.users); null for the people who run the service.';
+comment on column public.privacy_actions.state is
+    'running: an erasure that is not finished; the schedule goes on with it. done otherwise.';
+comment on column public.privacy_actions.counts is
+    'Of an erasure: how many rows of each table went or changed, and how many files were removed.'
+    ' Type: {[text]: bigint}';
+comment on column public.privacy_actions.remaining is
+    'Of an erasure: the rows of others in which words of the person were found at its end, at most 200, such as a message that quotes the name. They stay, for a person to judge.'
+    ' Type: {table: text, id: text, kinds: text[]}[]';
+comment on column public.privacy_actions.created_at is
+    'When it was asked for (server time, UTC).';
+comment on column public.privacy_actions.finished_at is
+    'When it was finished (server time, UTC); null while it runs.';
+comment on table private.erasures is
+    'Erasures at work: what they have to find, and how far they are.';
+comment on table private.erased_files is
+    'Files of erased people that are still in the bucket.';
+comment on table private.found_words is
+    'Where words of an erased person were found outside the account''s own tables.';
+comment on function private.log_privacy_action(uuid, uuid, text) is
+    'Records an action of the caller.';
+comment on function private.account_of_contact(uuid) is
+    'The account of a contact. Refuses one that is not there (404).';
+comment on function private.require_owned_contact(uuid) is
+    'The account of a contact, if the caller is its owner (403), and if the caller may see it at all (404).';
+
+
+/*
+    Erases all that is known of a person, in steps that each take about a second. A step and its
+    place are one transaction, so an erasure that was cut off goes on where it was.
+
+        rows        the entries of personal_tables, in their order
+        files       the worker removes them from the bucket, and says so
+        statistics  samples of columns, which Postgres keeps for its planner
+        search      the whole database, for the words of the person
+
+    What it writes is told by ids alone: a broadcast of a deletion would hold the deleted row.
+*/
+create function private.refuse_held(contact_id uuid)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    if private.is_held(contact_id) then
+        raise sqlstate 'PT409' using
+            message = 'This contact is under a legal hold, and nothing of it may be deleted.',
+            detail = format('field: contact_id; contact: %s', contact_id),
+            hint = 'An owner ends the hold with release_contact.';
+    end if;
+end
+$$;
+
+
+create function private.words_of(p private.person, out words text[], out kinds text[])
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    -- shorter ones are found everywhere; of the person's messages the longest are enough, since a
+    -- search for thousands would take hours
+    with own as materialized (
+        select c.*
+        from public.contacts c
+        where c.id = any (p.contact_ids)
+    ),
+    said as (
+        select distinct m.message, m.sender_name
+        from public.messages m
+        where m.id in (select private.messages_of(p))
+          and m.sender_type = 'client'
+    ),
+    found as (
+        select w.word, w.kind
+        from own o
+        cross join lateral (
+            values
+                (o.name, 'name'),
+                (o.profile_name, 'name'),
+                (o.email, 'email'),
+                (o.username, 'username'),
+                (o.tax_id_number, 'tax_number')
+        ) as w (word, kind)
+        union
+        select e.value ->> 'name', 'name'
+        from public.contact_merges g
+        cross join lateral (values (g.kept_before), (g.dropped_before)) as e (value)
+        where g.kept_contact_id = any (p.contact_ids)
+          and g.undone_at is null
+        union
+        select i.value, i.kind
+        from public.contact_identities i
+        where i.contact_id = any (p.contact_ids)
+          and i.account_id = p.account_id
+          and i.kind in ('email', 'username')
+        union
+        select ltrim(i, '+'), 'number'
+        from unnest(p.ids) i
+        union
+        select u.email, 'email'
+        from auth.users u
+        where u.id = any (p.user_ids)
+        union
+        select s.sender_name, 'name'
+        from said s
+        union
+        select l.message, 'message'
+        from (
+            select s.message
+            from said s
+            -- the text that stands for a file
+            where s.message !~ '^\[\w+\]$'
+            order by length(s.message) desc
+            limit 100
+        ) l
+    ),
+    usable as (
+        -- as it stands in the text of a row
+        select distinct on (t.word) t.word, f.kind
+        from found f
+        cross join lateral (
+            select substr(j.word, 2, length(j.word) - 2)
+            from (select lower(to_jsonb(btrim(f.word))::text)) as j (word)
+        ) as t (word)
+        where length(t.word) >= case f.kind
+            when 'message' then 12
+            when 'number' then 7
+            when 'email' then 5
+            else 3
+        end
+        -- a first name that others have too says nothing
+        and (
+            f.kind <> 'name'
+            or t.word ~ '\s'
+            or not exists (
+                select
+                from private.contact_search o
+                where o.account_id = p.account_id
+                  and o.contact_id <> all (p.contact_ids)
+                  and o.words like '% ' || private.fold(t.word) || ' %'
+            )
+        )
+        order by t.word, f.kind
+    )
+    select coalesce(array_agg(u.word), '{}'), coalesce(array_agg(u.kind), '{}')
+    into words, kinds
+    from usable u;
+end
+$$;
+
+
+create function private.begin_erasure(account_id uuid, contact_id uuid)
+    returns public.privacy_actions
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept constant uuid := private.kept_contact_of(
+        account_id => begin_erasure.account_id, contact_id => begin_erasure.contact_id);
+    begun public.privacy_actions;
+    p private.person;
+    told record;
+begin
+    -- two that begin at once, and one that holds the contact meanwhile
+    perform pg_advisory_xact_lock(hashtextextended('privacy ' || kept, 0));
+    perform private.refuse_held(kept);
+    select a.*
+    into begun
+    from public.privacy_actions a
+    where a.contact_id = kept
+      and a.state = 'running';
+    if found then
+        return begun;
+    end if;
+
+    perform set_config('rapport.broadcast_later', 'on', true);
+    -- so that nothing comes in or goes out any more, and the person's next message is a new contact's
+    perform private.lock_contacts(
+        account_id => begin_erasure.account_id, contact_ids => array[kept]);
+    p := private.person_of(account_id => begin_erasure.account_id, contact_id => kept);
+    told := private.words_of(p);
+    if exists (select from public.contacts c where c.id = kept and c.deleted_at is null) then
+        perform private.delete_contact(
+            account_id => begin_erasure.account_id, contact_id => kept);
+    end if;
+    perform private.forget_partner_ids(
+        account_id => begin_erasure.account_id, metakocka_ids => p.partner_ids);
+
+    insert into public.privacy_actions (account_id, contact_id, action, user_id, state, finished_at)
+    values (begin_erasure.account_id, kept, 'erase', auth.uid(), 'running', null)
+    returning *
+    into begun;
+    insert into private.erasures (action_id, person, words, word_kinds)
+    values (begun.id, p, told.words, told.kinds);
+
+    perform private.broadcast_logged(begin_erasure.account_id);
+    perform set_config('rapport.broadcast_later', 'off', true);
+    return begun;
+end
+$$;
+
+
+create function private.leaves_of(table_name text)
+    returns table (leaf oid, blocks bigint)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+        select t.relid::oid, pg_relation_size(t.relid) / current_setting('block_size')::bigint
+        from pg_partition_tree(to_regclass(table_name)) t
+        where t.isleaf
+        union all
+        -- a table without partitions is in no tree
+        select c.oid, pg_relation_size(c.oid) / current_setting('block_size')::bigint
+        from pg_catalog.pg_class c
+        where c.oid = to_regclass(table_name)
+          and c.relkind in ('r', 'm')
+          and not c.relispartition
+        order by 1;
+end
+$$;
+
+
+create function private.next_blocks(
+    table_name text,
+    cursor jsonb,
+    out leaf oid,
+    out first_row tid,
+    out last_row tid,
+    out next_cursor jsonb
+)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    -- half a megabyte, without what is stored apart from the rows
+    step constant bigint := 64;
+    from_leaf constant oid := coalesce((cursor ->> 'leaf')::oid, 0);
+    from_block bigint := coalesce((cursor ->> 'block')::bigint, 0);
+begin
+    select l.leaf
+    into next_blocks.leaf
+    from private.leaves_of(table_name) l
+    where l.leaf > from_leaf
+       or l.leaf = from_leaf and l.blocks > from_block
+    order by l.leaf
+    limit 1;
+    if next_blocks.leaf is distinct from from_leaf then
+        from_block := 0;
+    end if;
+    first_row := format('(%s,0)', from_block)::tid;
+    last_row := format('(%s,0)', from_block + step)::tid;
+    if next_blocks.leaf is not null then
+        next_cursor := jsonb_build_object('leaf', next_blocks.leaf, 'block', from_block + step);
+    end if;
+end
+$$;
+
+
+create function private.erase_rows(
+    entry private.personal_tables,
+    p private.person,
+    action_id uuid,
+    cursor jsonb,
+    out affected bigint,
+    out next_cursor jsonb
+)
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    leaf oid;
+    first_row tid;
+    last_row tid;
+    due text;
+begin
+    due := format(
+        'array(select r.ctid from %1$s r cross join (select $1 as self, ($1).*) p where (%2$s) and (%3$s)',
+        entry.table_name, entry.condition, coalesce(entry.to_do, 'true'));
+    if entry.walks then
+        select b.leaf, b.first_row, b.last_row, b.next_cursor
+        into leaf, first_row, last_row, next_cursor
+        from private.next_blocks(table_name => entry.table_name, cursor => erase_rows.cursor) b;
+        if leaf is null then
+            affected := 0;
+            return;
+        end if;
+        due := due || ' and r.tableoid = $3 and r.ctid >= $4 and r.ctid < $5 for update of r)';
+    else
+        due := due || ' limit 500 for update of r)';
+    end if;
+
+    if entry.treatment = 'change' then
+        execute format(
+            'with changed as ('
+            ' update %1$s r set %2$s from (select $1 as self, ($1).*) p'
+            ' where r.ctid = any (%3$s)%4$s returning 1)'
+            ' select count(*) from changed',
+            entry.table_name,
+            entry.assignments,
+            due,
+            case when entry.walks then ' and r.tableoid = $3' end
+        )
+        into affected
+        using p, action_id, leaf, first_row, last_row;
+    else
+        execute format(
+            'with gone as ('
+            ' delete from %1$s d where d.ctid = any (%2$s)%3$s returning %4$s as object_key),'
+            ' files as ('
+            ' insert into private.erased_files (action_id, object_key)'
+            ' select distinct $2, g.object_key from gone g where g.object_key is not null'
+            ' on conflict do nothing)'
+            ' select count(*) from gone',
+            entry.table_name,
+            due,
+            case when entry.walks then ' and d.tableoid = $3' end,
+            case
+                when entry.table_name in ('public.message_media', 'private.media_uploads')
+                    then 'd.object_key'
+                else 'null::text'
+            end
+        )
+        into affected
+        using p, action_id, leaf, first_row, last_row;
+    end if;
+    if not entry.walks and affected > 0 then
+        -- there may be more
+        next_cursor := '{}';
+    end if;
+end
+$$;
+
+
+create function private.erase_some_rows(inout erasure private.erasures, out counts jsonb)
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    started constant timestamptz := clock_timestamp();
+    entry private.personal_tables;
+    done record;
+begin
+    counts := '{}';
+    while clock_timestamp() < started + interval '1 second' loop
+        if erasure.cursor is null then
+            select t.*
+            into entry
+            from private.personal_tables t
+            where t.place > erasure.place
+              and t.treatment in ('delete', 'change')
+              and to_regclass(t.table_name) is not null
+            order by t.place
+            limit 1;
+            if not found then
+                erasure.step := 'files';
+                erasure.place := 0;
+                -- one file may have been sent to several people
+                delete from private.erased_files e
+                using public.message_media f
+                where e.action_id = erasure.action_id
+                  and f.object_key = e.object_key;
+                return;
+            end if;
+            erasure.place := entry.place;
+        else
+            select t.*
+            into entry
+            from private.personal_tables t
+            where t.place = erasure.place;
+        end if;
+        done := private.erase_rows(
+            entry,
+            p => erasure.person,
+            action_id => erasure.action_id,
+            cursor => nullif(erasure.cursor, '{}')
+        );
+        erasure.cursor := done.next_cursor;
+        if done.affected > 0 then
+            counts := counts || jsonb_build_object(
+                entry.table_name,
+                coalesce((counts -> entry.table_name)::bigint, 0) + done.affected
+            );
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.renew_some_statistics(inout erasure private.erasures)
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    started constant timestamptz := clock_timestamp();
+    sampled record;
+begin
+    -- the most frequent values of a column, and some others, are kept for the planner
+    while clock_timestamp() < started + interval '1 second' loop
+        select c.oid, c.oid::regclass as name
+        into sampled
+        from private.personal_tables t
+        join pg_catalog.pg_class c
+            on c.oid = to_regclass(t.table_name)
+           -- of the platform's tables autovacuum renews them
+           and pg_has_role(c.relowner, 'usage')
+        where t.treatment in ('delete', 'change')
+          and c.oid > erasure.place
+        order by c.oid
+        limit 1;
+        if not found then
+            erasure.step := 'search';
+            erasure.place := 0;
+            return;
+        end if;
+        execute format('analyze %s', sampled.name);
+        erasure.place := sampled.oid;
+    end loop;
+end
+$$;
+
+
+create function private.erase_some(action_id uuid)
+    returns public.privacy_actions
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    action public.privacy_actions;
+    erasure private.erasures;
+    erased jsonb := '{}';
+    stepped record;
+begin
+    -- another worker may have it, and both go on in turn
+    select a.*
+    into action
+    from public.privacy_actions a
+    where a.id = erase_some.action_id
+      and a.action = 'erase'
+    for no key update;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such erasure.',
+            detail = 'field: action_id';
+    elsif action.state = 'done' then
+        return action;
+    end if;
+    perform private.refuse_held(action.contact_id);
+    select e.*
+    into erasure
+    from private.erasures e
+    where e.action_id = action.id;
+
+    if erasure.step = 'rows' then
+        perform set_config('rapport.broadcast_later', 'on', true);
+        perform set_config('rapport.erasing', 'on', true);
+        stepped := private.erase_some_rows(erasure);
+        erasure := stepped.erasure;
+        erased := stepped.counts;
+        perform private.broadcast_logged(action.account_id);
+        perform set_config('rapport.erasing', 'off', true);
+        perform set_config('rapport.broadcast_later', 'off', true);
+    elsif erasure.step = 'files' then
+        if not exists (
+            select
+            from private.erased_files f
+            where f.action_id = action.id
+        ) then
+            erasure.step := 'statistics';
+        end if;
+    elsif erasure.step = 'statistics' then
+        erasure := private.renew_some_statistics(erasure);
+    else
+        erasure := private.search_some_words(erasure);
+        if erasure.step is null then
+            return private.finish_erasure(action, erasure);
+        end if;
+    end if;
+
+    update private.erasures e
+    set step = erasure.step,
+        place = erasure.place,
+        cursor = erasure.cursor,
+        found = erasure.found
+    where e.action_id = action.id;
+    if erased <> '{}' then
+        update public.privacy_actions a
+        set counts = a.counts || (
+            select jsonb_object_agg(
+                c.key, c.value::bigint + coalesce((a.counts -> c.key)::bigint, 0))
+            from jsonb_each(erased) c
+        )
+        where a.id = action.id
+        returning * into action;
+    end if;
+    return action;
+end
+$$;
+
+
+create function private.finish_erasure(action public.privacy_actions, erasure private.erasures)
+    returns public.privacy_actions
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    finished public.privacy_actions;
+begin
+    insert into private.found_words (action_id, found)
+    select action.id, jsonb_agg(f)
+    from jsonb_array_elements(erasure.found) f
+    where f ->> 'table' !~ '^(public|private)\.'
+    having count(*) > 0;
+    update public.privacy_actions a
+    set state = 'done',
+        finished_at = clock_timestamp(),
+        remaining = (
+            select coalesce(jsonb_agg(f), '[]')
+            from jsonb_array_elements(erasure.found) f
+            where f ->> 'table' ~ '^(public|private)\.'
+        )
+    where a.id = action.id
+    returning *
+    into finished;
+    -- with it go the person's words
+    delete from private.erasures e
+    where e.action_id = action.id;
+    return finished;
+end
+$$;
+
+
+comment on function private.refuse_held(uuid) is
+    'Refuses to delete anything of a contact under a legal hold (409).';
+comment on function private.words_of(private.person) is
+    'The words by which a person would be found in a row: names (of one word only where no other contact has it), numbers, addresses, and the longest 100 messages, as they stand in the row''s JSON, in small letters.';
+comment on function private.begin_erasure(uuid, uuid) is
+    'Begins to erase a contact, with those that were merged into it: nothing comes in or goes out for it any more. Of one that has begun, the same.';
+comment on function private.leaves_of(text) is
+    'The partitions of a table, or the table, with their sizes in blocks.';
+comment on function private.next_blocks(text, jsonb) is
+    'The next part of a table that is read block by block; no leaf at the end.';
+comment on function private.erase_rows(private.personal_tables, private.person, uuid, jsonb) is
+    'Erases a part of an entry''s rows. Without next_cursor the entry is done.';
+comment on function private.erase_some_rows(private.erasures) is
+    'Erases rows for about a second.';
+comment on function private.renew_some_statistics(private.erasures) is
+    'Renews the planner''s samples of the tables that hold people''s data, for about a second.';
+comment on function private.erase_some(uuid) is
+    'Goes on with an erasure for about a second.';
+comment on function private.finish_erasure(public.privacy_actions, private.erasures) is
+    'Ends an erasure, and forgets what it had to find.';
+
+
+/*
+    Searches the whole database for an erased person's words: every row of every table, as JSON.
+    Rows of other accounts are left out, since their business knows the person by itself.
+*/
+create function private.searched_text(table_name text, found_row jsonb, p private.person)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return lower(case
+        when found_row ->> 'account_id' <> p.account_id::text
+            or table_name = 'public.accounts' and found_row ->> 'id' <> p.account_id::text
+            or (found_row ->> 'whatsapp_channel_id')::uuid <> all (p.channel_ids)
+            or coalesce(
+                found_row #>> '{payload,record,account_id}',
+                found_row #>> '{payload,old_record,account_id}'
+            ) <> p.account_id::text
+            then null
+        when table_name = 'private.webhook_events' then concat_ws(
+            ' ', private.changes_of_account(found_row ->> 'body', p), found_row -> 'rejected')
+        else found_row::text
+    end);
+end
+$$;
+
+
+create function private.kinds_in(searched text, words text[], kinds text[])
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select distinct w.kind
+        from unnest(words, kinds) as w (word, kind)
+        where position(w.word in searched) > 0
+          -- Ana is not found in banana
+          and (
+              w.kind not in ('name', 'username')
+              or searched ~ ('\m' || private.any_of(array[w.word]) || '\M')
+          )
+        order by w.kind
+    );
+end
+$$;
+
+
+create function private.search_some_words(inout erasure private.erasures)
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    started constant timestamptz := clock_timestamp();
+    -- of the rows that are found
+    most constant integer := 200;
+    relation record;
+    blocks record;
+    hits jsonb;
+begin
+    while clock_timestamp() < started + interval '1 second' loop
+        select
+            c.oid,
+            c.oid::regclass::text as name,
+            -- the name of a partition tells a person nothing
+            coalesce(pg_partition_root(c.oid), c.oid)::regclass::text as shown_name,
+            has_table_privilege(c.oid, 'select') as is_readable,
+            (
+                select i.indkey::int2[]
+                from pg_catalog.pg_index i
+                where i.indrelid = c.oid
+                  and i.indisprimary
+            ) as key
+        into relation
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_namespace n
+            on n.oid = c.relnamespace
+        where c.relkind in ('r', 'm')
+          and c.relpersistence <> 't'
+          and n.nspname !~ '^pg_'
+          and n.nspname <> 'information_schema'
+          and c.oid <> 'private.erasures'::regclass
+          and case when erasure.cursor is null then c.oid > erasure.place else c.oid = erasure.place end
+        order by c.oid
+        limit 1;
+        if not found and erasure.cursor is null then
+            erasure.step := null;
+            return;
+        elsif not found then
+            -- the table has been dropped meanwhile
+            erasure.cursor := null;
+            continue;
+        end if;
+        erasure.place := relation.oid;
+
+        if not relation.is_readable then
+            erasure.found := erasure.found || jsonb_build_array(jsonb_build_object(
+                'table', relation.shown_name, 'id', null, 'kinds', '["not readable"]'::jsonb));
+            erasure.cursor := null;
+            continue;
+        end if;
+        blocks := private.next_blocks(
+            table_name => relation.name, cursor => coalesce(erasure.cursor, '{}'));
+        erasure.cursor := blocks.next_cursor;
+        continue when blocks.leaf is null;
+        execute format(
+            $sql$
+            select coalesce(jsonb_agg(jsonb_build_object('table', $1, 'id', f.id, 'kinds', f.kinds)), '[]')
+            from (
+                select
+                    coalesce(
+                        (
+                            select string_agg(s.found_row ->> a.attname, ' ' order by k.place)
+                            from unnest($2) with ordinality as k (number, place)
+                            join pg_catalog.pg_attribute a
+                                on a.attrelid = $3
+                               and a.attnum = k.number
+                        ),
+                        s.place
+                    ) as id,
+                    k.kinds
+                from (
+                    select to_jsonb(r) as found_row, r.ctid::text as place
+                    from only %s r
+                    where r.ctid >= $4
+                      and r.ctid < $5
+                    offset 0
+                ) s
+                cross join lateral (
+                    select private.kinds_in(
+                        private.searched_text($1, s.found_row, $6), $7, $8) as kinds
+                    offset 0
+                ) k
+                where k.kinds <> '{}'
+                limit $9
+            ) f
+            $sql$,
+            relation.name
+        )
+        into hits
+        using
+            relation.shown_name, relation.key, relation.oid, blocks.first_row, blocks.last_row,
+            erasure.person, erasure.words, erasure.word_kinds,
+            greatest(most - jsonb_array_length(erasure.found), 0);
+        erasure.found := erasure.found || hits;
+    end loop;
+end
+$$;
+
+
+comment on function private.searched_text(text, jsonb, private.person) is
+    'The text of a row that is searched for an erased person''s words; null for a row of another account.';
+comment on function private.kinds_in(text, text[], text[]) is
+    'The kinds of the words that a text has.';
+comment on function private.search_some_words(private.erasures) is
+    'Searches the database for about a second. Its end has no step.';
+
+
+/*
+    All that is known of a person, table by table and page by page, for an answer to that person.
+*/
+create function private.exported_tables()
+    returns table (table_name text, entries private.personal_tables[])
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    -- a table with two entries is one file
+    return query
+        select t.table_name, array_agg(t order by t.place)
+        from private.personal_tables t
+        where t.is_exported
+          and t.condition is not null
+          and to_regclass(t.table_name) is not null
+        group by t.table_name
+        order by min(t.place);
+end
+$$;
+
+
+create function private.export_overview(contact_id uuid)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    account constant uuid := private.account_of_contact(contact_id);
+    p constant private.person := private.person_of(
+        account_id => account, contact_id => export_overview.contact_id);
+    exported record;
+    counted bigint;
+    tables jsonb := '[]';
+begin
+    for exported in select e.* from private.exported_tables() e loop
+        counted := null;
+        -- to count what is read block by block would take as long as to read it
+        if not (exported.entries[1]).walks then
+            execute format(
+                'select count(*) from %s r cross join (select $1 as self, ($1).*) p where %s',
+                exported.table_name,
+                (
+                    select string_agg(format('(%s)', e.condition), ' or ')
+                    from unnest(exported.entries) e
+                )
+            )
+            into counted
+            using p;
+        end if;
+        tables := tables || jsonb_build_array(jsonb_build_object(
+            'table', exported.table_name,
+            'rows', counted,
+            'about', obj_description(to_regclass(exported.table_name), 'pg_class')
+        ));
+    end loop;
+    return jsonb_build_object(
+        'account_id', p.account_id,
+        'account_name', (select a.name from public.accounts a where a.id = p.account_id),
+        'contact_ids', p.contact_ids,
+        'tables', tables
+    );
+end
+$$;
+
+
+create function private.export_page(
+    contact_id uuid,
+    table_name text,
+    after jsonb,
+    page_size integer
+)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    account constant uuid := private.account_of_contact(contact_id);
+    p constant private.person := private.person_of(
+        account_id => account, contact_id => export_page.contact_id);
+    size constant integer := least(greatest(page_size, 1), 1000);
+    started constant timestamptz := clock_timestamp();
+    entries private.personal_tables[];
+    entry private.personal_tables;
+    place text;
+    blocks record;
+    page jsonb := '[]';
+    part jsonb;
+    cursor jsonb := after;
+begin
+    select e.entries
+    into entries
+    from private.exported_tables() e
+    where e.table_name = export_page.table_name;
+    if not found then
+        raise sqlstate 'PT422' using
+            message = 'There is no such table in an export.',
+            detail = 'field: table_name',
+            hint = 'Give one that the overview of the export lists.';
+    end if;
+    entry := entries[1];
+
+    if entry.walks then
+        while clock_timestamp() < started + interval '1 second'
+            and jsonb_array_length(page) < size
+        loop
+            blocks := private.next_blocks(
+                table_name => export_page.table_name, cursor => coalesce(cursor, '{}'));
+            cursor := blocks.next_cursor;
+            exit when blocks.leaf is null;
+            execute format(
+                'select coalesce(jsonb_agg(%s), ''[]'')'
+                ' from %s r cross join (select $1 as self, ($1).*) p'
+                ' where (%s) and r.tableoid = $2 and r.ctid >= $3 and r.ctid < $4',
+                coalesce(entry.shown, 'to_jsonb(r)'), entry.table_name, entry.condition
+            )
+            into part
+            using p, blocks.leaf, blocks.first_row, blocks.last_row;
+            page := page || part;
+        end loop;
+        return jsonb_build_object('rows', page, 'after', cursor);
+    end if;
+
+    -- keys as JSON: numbers sort as numbers
+    place := (
+        select string_agg(format('r.%I', c.name), ', ' order by c.place)
+        from (
+            select s.name, s.place
+            from unnest(entry.sorted_by) with ordinality as s (name, place)
+            union all
+            select a.attname, k.place
+            from pg_catalog.pg_index i
+            cross join lateral unnest(i.indkey::int2[]) with ordinality as k (number, place)
+            join pg_catalog.pg_attribute a
+                on a.attrelid = i.indrelid
+               and a.attnum = k.number
+            where i.indrelid = to_regclass(export_page.table_name)
+              and i.indisprimary
+              and entry.sorted_by is null
+        ) c
+    );
+    execute format(
+        'select coalesce(jsonb_agg(s.shown order by s.place), ''[]''),'
+        ' jsonb_agg(s.place order by s.place desc) -> 0'
+        ' from ('
+        '     select to_jsonb(r) - $2 as shown, jsonb_build_array(%1$s) as place'
+        '     from %2$s r cross join (select $1 as self, ($1).*) p'
+        '     where (%3$s) and ($3 is null or jsonb_build_array(%1$s) > $3)'
+        '     order by jsonb_build_array(%1$s)'
+        '     limit $4'
+        ' ) s',
+        place,
+        entry.table_name,
+        (select string_agg(format('(%s)', e.condition), ' or ') from unnest(entries) e)
+    )
+    into page, cursor
+    using p, entry.hidden, after, size;
+    return jsonb_build_object(
+        'rows', page,
+        'after', case when jsonb_array_length(page) = size then cursor end
+    );
+end
+$$;
+
+
+comment on function private.exported_tables() is
+    'The tables of an export, with their entries.';
+comment on function private.export_overview(uuid) is
+    'What is known of a person: {account_id, account_name, contact_ids, tables: [{table, rows, about}]}. rows is null where they are not counted.';
+comment on function private.export_page(uuid, text, jsonb, integer) is
+    'A page of a person''s rows in a table, and where the next one begins: {rows, after}.';
+
+
+/*
+    What owners, and the people who run the service, ask about a person's data.
+*/
+create function private.erase_own_contact(contact_id uuid)
+    returns jsonb
+    language plpgsql
+    -- definer: users may not delete; the caller is checked first
+    security definer
+    set search_path = ''
+as $$
+declare
+    account constant uuid := private.require_owned_contact(contact_id);
+begin
+    return to_jsonb(private.begin_erasure(
+        account_id => account, contact_id => erase_own_contact.contact_id));
+end
+$$;
+
+grant execute on function private.erase_own_contact(uuid) to authenticated;
+
+
+create function public.erase_contact(contact_id uuid)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.erase_own_contact(contact_id);
+end
+$$;
+
+grant execute on function public.erase_contact(uuid) to authenticated;
+
+
+create function private.export_own_contact(contact_id uuid, table_name text, after jsonb)
+    returns jsonb
+    language plpgsql
+    -- definer: users may not read all of these tables; the caller is checked first
+    security definer
+    set search_path = ''
+as $$
+declare
+    account constant uuid := private.require_owned_contact(contact_id);
+begin
+    if table_name is not null then
+        return private.export_page(
+            export_own_contact.contact_id,
+            table_name => export_own_contact.table_name,
+            after => export_own_contact.after,
+            page_size => 500
+        );
+    end if;
+    perform private.log_privacy_action(
+        account_id => account,
+        contact_id => private.kept_contact_of(
+            account_id => account, contact_id => export_own_contact.contact_id),
+        action => 'export'
+    );
+    return private.export_overview(export_own_contact.contact_id);
+end
+$$;
+
+grant execute on function private.export_own_contact(uuid, text, jsonb) to authenticated;
+
+
+create function public.export_contact(
+    contact_id uuid,
+    table_name text default null,
+    after jsonb default null
+)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.export_own_contact(
+        contact_id => export_contact.contact_id,
+        table_name => export_contact.table_name,
+        after => export_contact.after
+    );
+end
+$$;
+
+grant execute on function public.export_contact(uuid, text, jsonb) to authenticated;
+
+
+create function private.place_hold(account_id uuid, contact_id uuid, reason text)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept constant uuid := private.kept_contact_of(
+        account_id => place_hold.account_id, contact_id => place_hold.contact_id);
+begin
+    if length(btrim(coalesce(reason, ''))) not between 1 and 500 then
+        raise sqlstate 'PT422' using
+            message = 'A legal hold needs a reason of 1 to 500 characters.',
+            detail = 'field: reason',
+            hint = 'Say which claim or authority asks for it, such as a file number.';
+    end if;
+    perform pg_advisory_xact_lock(hashtextextended('privacy ' || kept, 0));
+    if exists (
+        select
+        from public.privacy_actions a
+        where a.contact_id = kept
+          and a.action = 'erase'
+          and a.state = 'running'
+    ) then
+        raise sqlstate 'PT409' using
+            message = 'This contact is being erased.',
+            detail = format('field: contact_id; contact: %s', kept);
+    end if;
+    insert into private.legal_holds (account_id, contact_id, reason)
+    values (place_hold.account_id, kept, btrim(place_hold.reason))
+    on conflict do nothing;
+    if found then
+        perform private.log_privacy_action(
+            account_id => place_hold.account_id, contact_id => kept, action => 'hold');
+    end if;
+end
+$$;
+
+
+create function private.end_hold(account_id uuid, contact_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept constant uuid := private.kept_contact_of(
+        account_id => end_hold.account_id, contact_id => end_hold.contact_id);
+begin
+    perform pg_advisory_xact_lock(hashtextextended('privacy ' || kept, 0));
+    update private.legal_holds h
+    set ended_at = clock_timestamp()
+    from private.contact_lineage(kept) l
+    where h.contact_id = l
+      and h.account_id = end_hold.account_id
+      and h.ended_at is null;
+    if found then
+        perform private.log_privacy_action(
+            account_id => end_hold.account_id, contact_id => kept, action => 'release');
+    end if;
+end
+$$;
+
+
+create function private.hold_own_contact(contact_id uuid, reason text)
+    returns void
+    language plpgsql
+    -- definer: users may not write holds; the caller is checked first
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.place_hold(
+        account_id => private.require_owned_contact(hold_own_contact.contact_id),
+        contact_id => hold_own_contact.contact_id,
+        reason => hold_own_contact.reason
+    );
+end
+$$;
+
+grant execute on function private.hold_own_contact(uuid, text) to authenticated;
+
+
+create function public.hold_contact(contact_id uuid, reason text)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.hold_own_contact(
+        contact_id => hold_contact.contact_id, reason => hold_contact.reason);
+end
+$$;
+
+grant execute on function public.hold_contact(uuid, text) to authenticated;
+
+
+create function private.release_own_contact(contact_id uuid)
+    returns void
+    language plpgsql
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.end_hold(
+        account_id => private.require_owned_contact(release_own_contact.contact_id),
+        contact_id => release_own_contact.contact_id
+    );
+end
+$$;
+
+grant execute on function private.release_own_contact(uuid) to authenticated;
+
+
+create function public.release_contact(contact_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.release_own_contact(contact_id);
+end
+$$;
+
+grant execute on function public.release_contact(uuid) to authenticated;
+
+
+-- For the command line and the worker
+
+create function backend.export_overview(contact_id uuid, is_logged boolean default true)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    account constant uuid := private.account_of_contact(contact_id);
+begin
+    if is_logged then
+        perform private.log_privacy_action(
+            account_id => account,
+            contact_id => private.kept_contact_of(
+                account_id => account, contact_id => export_overview.contact_id),
+            action => 'export'
+        );
+    end if;
+    return private.export_overview(contact_id);
+end
+$$;
+
+grant execute on function backend.export_overview(uuid, boolean) to service_role;
+
+
+create function backend.export_page(
+    contact_id uuid,
+    table_name text,
+    after jsonb default null,
+    page_size integer default 500
+)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+begin
+    return private.export_page(
+        contact_id => export_page.contact_id,
+        table_name => export_page.table_name,
+        after => export_page.after,
+        page_size => export_page.page_size
+    );
+end
+$$;
+
+grant execute on function backend.export_page(uuid, text, jsonb, integer) to service_role;
+
+
+create function private.erasure_told(action public.privacy_actions)
+    returns jsonb
+    language plpgsql
+    -- volatile: it sees what the step has just done
+    set search_path = ''
+as $$
+begin
+    return to_jsonb(action) || jsonb_build_object(
+        'step', (select e.step from private.erasures e where e.action_id = action.id),
+        'files', (
+            select coalesce(jsonb_agg(l.object_key), '[]')
+            from (
+                select f.object_key
+                from private.erased_files f
+                where f.action_id = action.id
+                order by f.object_key
+                limit 100
+            ) l
+        ),
+        'elsewhere', coalesce(
+            (select w.found from private.found_words w where w.action_id = action.id), '[]')
+    );
+end
+$$;
+
+
+create function backend.erase_contact(contact_id uuid)
+    returns jsonb
+    language plpgsql
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+begin
+    return private.erasure_told(private.begin_erasure(
+        account_id => private.account_of_contact(erase_contact.contact_id),
+        contact_id => erase_contact.contact_id
+    ));
+end
+$$;
+
+grant execute on function backend.erase_contact(uuid) to service_role;
+
+
+create function backend.erase_some(action_id uuid)
+    returns jsonb
+    language plpgsql
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+begin
+    return private.erasure_told(private.erase_some(erase_some.action_id));
+end
+$$;
+
+grant execute on function backend.erase_some(uuid) to service_role;
+
+
+create function backend.note_erased_files(action_id uuid, object_keys text[])
+    returns void
+    language plpgsql
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+declare
+    removed integer;
+begin
+    perform
+    from public.privacy_actions a
+    where a.id = note_erased_files.action_id
+    for no key update;
+    delete from private.erased_files f
+    where f.action_id = note_erased_files.action_id
+      and f.object_key = any (object_keys);
+    get diagnostics removed = row_count;
+    update public.privacy_actions a
+    set counts = a.counts
+        || jsonb_build_object('files', coalesce((a.counts -> 'files')::bigint, 0) + removed)
+    where a.id = note_erased_files.action_id
+      and removed > 0;
+end
+$$;
+
+grant execute on function backend.note_erased_files(uuid, text[]) to service_role;
+
+
+create function backend.running_erasures()
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select coalesce(jsonb_agg(a.id order by a.created_at, a.id), '[]')
+        from public.privacy_actions a
+        where a.state = 'running'
+          -- one that waits for the end of a hold
+          and not private.is_held(a.contact_id)
+    );
+end
+$$;
+
+grant execute on function backend.running_erasures() to service_role;
+
+
+create function backend.privacy_actions(account text, since timestamptz default null)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+declare
+    named constant uuid := private.account_named(account);
+begin
+    return (
+        select coalesce(jsonb_agg(private.erasure_told(l) order by l.created_at, l.id), '[]')
+        from (
+            select a.*
+            from public.privacy_actions a
+            where a.account_id = named
+              and (since is null or a.created_at >= since)
+            order by a.created_at desc, a.id
+            limit 1000
+        ) l
+    );
+end
+$$;
+
+grant execute on function backend.privacy_actions(text, timestamptz) to service_role;
+
+
+create function backend.hold_contact(contact_id uuid, reason text)
+    returns void
+    language plpgsql
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.place_hold(
+        account_id => private.account_of_contact(hold_contact.contact_id),
+        contact_id => hold_contact.contact_id,
+        reason => hold_contact.reason
+    );
+end
+$$;
+
+grant execute on function backend.hold_contact(uuid, text) to service_role;
+
+
+create function backend.release_contact(contact_id uuid)
+    returns void
+    language plpgsql
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.end_hold(
+        account_id => private.account_of_contact(release_contact.contact_id),
+        contact_id => release_contact.contact_id
+    );
+end
+$$;
+
+grant execute on function backend.release_contact(uuid) to service_role;
+
+
+comment on function private.erase_own_contact(uuid) is
+    'Begins to erase a contact of an account that the caller owns.';
+comment on function public.erase_contact(uuid) is
+    'Erases all that is known of a contact, for its owner: at once the contact goes, its login is unlinked and nothing more is sent to it; its conversations, files and the rest follow within the hour, as privacy_actions shows. Invoices that were sent stay, with their figures alone. It can''t be taken back. Under a legal hold: 409.'
+    ' Type: privacy_actions';
+comment on function private.export_own_contact(uuid, text, jsonb) is
+    'The overview or a page of an export, of an account that the caller owns.';
+comment on function public.export_contact(uuid, text, jsonb) is
+    'All that is known of a contact, for its owner. Without table_name the list of tables, and the export is recorded in privacy_actions; with one of these a page of its rows, and with the last page''s after the next page, until that is null.'
+    ' Type: {account_id?: uuid, account_name?: text, contact_ids?: uuid[], tables?: {table: text, rows: bigint | null, about: text | null}[], rows?: json[], after?: json | null}';
+comment on function private.place_hold(uuid, uuid, text) is
+    'Places a contact under a legal hold, and records it. One that is held stays held.';
+comment on function private.end_hold(uuid, uuid) is
+    'Ends the legal hold of a contact, and of those that were merged into it, and records it.';
+comment on function private.hold_own_contact(uuid, text) is
+    'Holds a contact of an account that the caller owns.';
+comment on function public.hold_contact(uuid, text) is
+    'Places a contact under a legal hold, for its owner: until release_contact it is neither deleted nor erased. Another call changes nothing.';
+comment on function private.release_own_contact(uuid) is
+    'Ends the hold of a contact of an account that the caller owns.';
+comment on function public.release_contact(uuid) is
+    'Ends the legal hold of a contact, for its owner. A contact without one stays as it is.';
+comment on function backend.export_overview(uuid, boolean) is
+    'What is known of a contact: {account_id, account_name, contact_ids, tables: [{table, rows, about}]}. is_logged records an export.';
+comment on function backend.export_page(uuid, text, jsonb, integer) is
+    'A page of a contact''s rows in a table: {rows, after}.';
+comment on function private.erasure_told(public.privacy_actions) is
+    'An action as the command line sees it: with the step of an erasure, up to 100 files that are to be removed, and what was found outside the account''s own tables.';
+comment on function backend.erase_contact(uuid) is
+    'Begins to erase a contact, or finds the erasure that has begun: the row of privacy_actions with step, files and elsewhere.';
+comment on function backend.erase_some(uuid) is
+    'Goes on with an erasure for about a second; the same answer. In the step files the worker has to remove these, and to say so. Call it again until its state is done.';
+comment on function backend.note_erased_files(uuid, text[]) is
+    'Notes files of an erasure that are no longer in the bucket.';
+comment on function backend.running_erasures() is
+    'The erasures that are not finished: their ids, the oldest first.';
+comment on function backend.privacy_actions(text, timestamptz) is
+    'The latest 1,000 actions of an account, which its external id or id names, oldest first.';
+comment on function backend.hold_contact(uuid, text) is
+    'Places a contact under a legal hold, with the reason.';
+comment on function backend.release_contact(uuid) is
+    'Ends the legal hold of a contact.';
+
+
+/*
     Replies that a team writes often. Their variables are filled for the customer of a conversation;
     see private.fill_text.
 */

@@ -20,6 +20,8 @@ create table private.webhook_events (
     rejected         jsonb not null default '[]',
     received_at      timestamptz not null default now(),
     last_received_at timestamptz not null default now(),
+    -- a person was erased: the body is not whole any more
+    is_cut           boolean not null default false,
 
     constraint webhook_events_body_sha256_key unique (provider, body_sha256)
 );
@@ -56,6 +58,8 @@ comment on type private.webhook_provider is
     'The providers that send webhooks.';
 comment on table private.webhook_events is
     'The bodies that providers posted, whole. Each body is kept once.';
+comment on column private.webhook_events.is_cut is
+    'Whether the updates about an erased person were cut out. Such a webhook is not applied when it comes again: these would come back.';
 comment on column private.webhook_events.deliveries is
     'How often this body was delivered.';
 comment on table private.message_statuses is
@@ -5098,6 +5102,7 @@ as $$
 declare
     event_id bigint;
     came_at timestamptz := now();
+    is_cut boolean := false;
     tried record;
     rejected jsonb := '[]';
 begin
@@ -5112,13 +5117,21 @@ begin
             last_received_at = now()
         where e.provider = 'whatsapp'
           and e.body_sha256 = sha256(convert_to(ingest_whatsapp.body, 'UTF8'))
-        returning e.id, e.received_at into event_id, came_at;
+        returning e.id, e.received_at, e.is_cut into event_id, came_at, is_cut;
     end if;
     if event_id is null then
         -- pruned in between
         raise sqlstate '40001' using
             message = 'The event was deleted while it was delivered again.',
             hint = 'Try again.';
+    elsif is_cut then
+        -- a person was erased since: the updates would bring that person back
+        return jsonb_build_object(
+            'event_id', event_id,
+            'applied', 0,
+            'duplicates', jsonb_array_length(items),
+            'rejected', '[]'::jsonb
+        );
     end if;
 
     tried := private.try_whatsapp_items(items, came_at);
@@ -9328,6 +9341,9 @@ begin
     from public.message_media f
     where f.id = settle_media.media_id
     for no key update;
+    if not found then
+        return 'gone';
+    end if;
     select q.*
     into job
     from private.media_queue q
@@ -9389,7 +9405,7 @@ comment on function private.expire_media() is
 comment on function backend.claim_media(text, integer) is
     'Leases files to fetch now, for at least 5 minutes: [{media_id, account_id, conversation_id, message_id, phone_number_id, provider_id, mime_type, sha256, object_key}].';
 comment on function backend.settle_media(uuid, text, text, bigint, text, text, text) is
-    'Notes the outcome of a fetch: stored with size, sha256 and mime_type; retry or failed with error. Returns the next state, or "settled already" where another worker has the lease.';
+    'Notes the outcome of a fetch: stored with size, sha256 and mime_type; retry or failed with error. Returns the next state, "settled already" where another worker has the lease, or "gone" where the message was erased meanwhile, with its file.';
 
 
 /*

@@ -682,7 +682,11 @@ begin
         settled := array['number', 'currency', 'amount_minor', 'tax_minor', 'issued_on'];
     end if;
     if old.status in ('paid', 'void') then
-        settled := settled || array['due_on', 'description'];
+        settled := settled || array['due_on'];
+        -- an erasure leaves the figures
+        if current_setting('rapport.erasing', true) is distinct from 'on' then
+            settled := settled || array['description'];
+        end if;
     end if;
     if old.status = 'draft' and new.status = 'sent' then
         -- postgres_changes shows the old row to everybody who sees the new one, and a customer may
@@ -1115,11 +1119,14 @@ create function private.tg_loyalty_transactions__keep()
     set search_path = ''
 as $$
 begin
-    -- a ledger may be deleted with its customer
-    if tg_op = 'DELETE' and not exists (
-        select
-        from public.contacts c
-        where c.id = old.customer_id
+    -- a ledger may be deleted with its customer, or with all that is known of the customer
+    if tg_op = 'DELETE' and (
+        current_setting('rapport.erasing', true) = 'on'
+        or not exists (
+            select
+            from public.contacts c
+            where c.id = old.customer_id
+        )
     ) then
         return old;
     end if;

@@ -195,6 +195,17 @@ comment on policy "nobody reads the words of customers directly" on private.cust
     'Staff read them through unproved_fields.';
 
 
+create policy "nobody reads legal holds directly"
+    on private.legal_holds
+    for all
+    to authenticated
+    using (false);
+
+
+comment on policy "nobody reads legal holds directly" on private.legal_holds is
+    'Functions that delete ask is_held.';
+
+
 create policy "members and the customer can read a conversation"
     on public.conversations
     for select
@@ -492,6 +503,61 @@ create policy "members can read the merges of their contacts"
 
 comment on policy "members can read the merges of their contacts" on public.contact_merges is
     'Members who may read the contacts may read the journal.';
+
+
+create policy "nobody reads the list of personal tables directly"
+    on private.personal_tables
+    for all
+    to authenticated
+    using (false);
+
+
+comment on policy "nobody reads the list of personal tables directly" on private.personal_tables is
+    'Export and erasure read it.';
+
+
+create policy "owners can read what was done about people's data"
+    on public.privacy_actions
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_owned_account_ids())));
+
+
+create policy "nobody reads erasures directly"
+    on private.erasures
+    for all
+    to authenticated
+    using (false);
+
+
+create policy "nobody reads the files of erasures directly"
+    on private.erased_files
+    for all
+    to authenticated
+    using (false);
+
+
+create policy "nobody reads found words directly"
+    on private.found_words
+    for all
+    to authenticated
+    using (false);
+
+
+comment on policy "owners can read what was done about people's data" on public.privacy_actions is
+    'It is the business'' record of what it did for people who asked.';
+
+
+comment on policy "nobody reads erasures directly" on private.erasures is
+    'They hold the words of a person until all others are gone.';
+
+
+comment on policy "nobody reads the files of erasures directly" on private.erased_files is
+    'The worker asks for them.';
+
+
+comment on policy "nobody reads found words directly" on private.found_words is
+    'It is for the people who run the service.';
 
 
 create policy "members can read saved replies"
@@ -1167,6 +1233,28 @@ comment on policy "members can read the sync runs of their accounts" on public.s
 
 comment on policy "nobody reads sync leases directly" on private.sync_leases is
     'sync_runs shows the runs.';
+
+
+create policy "nobody reads the salts directly"
+    on private.partner_salts
+    for all
+    to authenticated
+    using (false);
+
+
+create policy "nobody reads forgotten partners directly"
+    on private.forgotten_partners
+    for all
+    to authenticated
+    using (false);
+
+
+comment on policy "nobody reads the salts directly" on private.partner_salts is
+    'partner_key reads them.';
+
+
+comment on policy "nobody reads forgotten partners directly" on private.forgotten_partners is
+    'The sync asks is_partner_forgotten.';
 
 
 create policy "members can read the sync conflicts of their accounts"

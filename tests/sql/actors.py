@@ -125,6 +125,11 @@ def populate(world: World) -> None:
             text_message(f"wamid.nobodys.{name}", phone_number_id="999", waba_id=f"6{number}")
         )
         owner.execute(
+            "insert into public.privacy_actions (account_id, contact_id, action)"
+            " values (%s, %s, 'export')",
+            [account, seed_uuid(f"contact {name}")],
+        )
+        owner.execute(
             "insert into public.account_events (account_id, type, content)"
             " values (%s, 'account_update', '{}')",
             [account],

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+OWNERS = frozenset({"owner"})
 ADMINS = frozenset({"owner", "admin"})
 EDITORS = ADMINS | {"agent"}
 MEMBERS = EDITORS | {"viewer"}
@@ -173,6 +174,7 @@ TABLES = {
         staff="account_id = %(account)s and %(role)s in ('owner', 'admin')",
         source="private.rejected_webhooks",
     ),
+    "privacy_actions": Table(staff="account_id = %(account)s and %(role)s = 'owner'"),
     "account_events": Table(staff="account_id = %(account)s and %(role)s in ('owner', 'admin')"),
     "metakocka_connections": Table(
         staff="account_id = %(account)s and %(role)s in ('owner', 'admin')",
@@ -483,6 +485,27 @@ FUNCTIONS = {
     "backend.export_contacts": Function(SERVICE),
     "backend.account_country": Function(SERVICE),
     "backend.contacts_of_ids": Function(SERVICE),
+    "public.erase_contact": Function(
+        AUTHENTICATED, call="select public.erase_contact(%(other)s)", callers=OWNERS
+    ),
+    "public.export_contact": Function(
+        AUTHENTICATED, call="select public.export_contact(%(other)s)", callers=OWNERS
+    ),
+    "public.hold_contact": Function(
+        AUTHENTICATED, call="select public.hold_contact(%(other)s, 'any')", callers=OWNERS
+    ),
+    "public.release_contact": Function(
+        AUTHENTICATED, call="select public.release_contact(%(other)s)", callers=OWNERS
+    ),
+    "backend.erase_contact": Function(SERVICE),
+    "backend.erase_some": Function(SERVICE),
+    "backend.export_overview": Function(SERVICE),
+    "backend.export_page": Function(SERVICE),
+    "backend.hold_contact": Function(SERVICE),
+    "backend.note_erased_files": Function(SERVICE),
+    "backend.privacy_actions": Function(SERVICE),
+    "backend.release_contact": Function(SERVICE),
+    "backend.running_erasures": Function(SERVICE),
     "backend.prune": Function(SERVICE),
     "backend.claim_outbound": Function(SERVICE),
     "backend.begin_send": Function(SERVICE),

@@ -1343,6 +1343,50 @@ class PortalInvitation(Record):
     """
 
 
+PrivacyActionAction: TypeAlias = Annotated[Literal["export", "erase", "hold", "release"], AnyWord()]
+
+PrivacyActionState: TypeAlias = Annotated[Literal["running", "done"], AnyWord()]
+
+
+class PrivacyActionRemaining(Record):
+    """An object in `remaining` of `privacy_actions`."""
+
+    table: str
+    id: str
+    kinds: tuple[str, ...]
+
+
+class PrivacyAction(Record):
+    """A row of the table `privacy_actions`. Exports and erasures of people's data, and legal
+    holds: who, when, which contact, counts. No words of the people. For owners.
+    """
+
+    id: UUID
+    """Identifies the action."""
+    account_id: UUID
+    """The account whose contact it is."""
+    contact_id: UUID
+    """The contact; of a merged one, the contact into which it was merged."""
+    action: PrivacyActionAction
+    """export, erase, hold or release."""
+    user_id: UUID | None = None
+    """The owner who asked (auth.users); null for the people who run the service."""
+    state: PrivacyActionState
+    """running: an erasure that is not finished; the schedule goes on with it. done otherwise."""
+    counts: dict[str, int] = {}
+    """Of an erasure: how many rows of each table went or changed, and how many files were
+    removed.
+    """
+    remaining: tuple[PrivacyActionRemaining, ...] = ()
+    """Of an erasure: the rows of others in which words of the person were found at its end, at
+    most 200, such as a message that quotes the name. They stay, for a person to judge.
+    """
+    created_at: AwareDatetime
+    """When it was asked for (server time, UTC)."""
+    finished_at: AwareDatetime | None = None
+    """When it was finished (server time, UTC); null while it runs."""
+
+
 class PushSubscription(Record):
     """A row of the table `push_subscriptions`. The devices on which the signed-in user is told;
     written by save_push_subscription and delete_push_subscription. At most 20 of a user, the
@@ -1914,6 +1958,35 @@ DeleteMessageAnswer: TypeAlias = Message
 for both sides: a customer's own, or for staff one of the business. The row stays without contents,
 with revoked_at. Returns the row. Not the caller's: 403. On WhatsApp: 422.
 """
+
+EraseContactAnswer: TypeAlias = PrivacyAction
+"""What `erase_contact` answers. Erases all that is known of a contact, for its owner: at once
+the contact goes, its login is unlinked and nothing more is sent to it; its conversations, files and
+the rest follow within the hour, as privacy_actions shows. Invoices that were sent stay, with their
+figures alone. It can't be taken back. Under a legal hold: 409.
+"""
+
+
+class ExportContactAnswerTable(Record):
+    """An object in `tables` of ExportContactAnswer."""
+
+    table: str
+    rows: int | None
+    about: str | None
+
+
+class ExportContactAnswer(Record):
+    """What `export_contact` answers. All that is known of a contact, for its owner. Without
+    table_name the list of tables, and the export is recorded in privacy_actions; with one of these
+    a page of its rows, and with the last page's after the next page, until that is null.
+    """
+
+    account_id: UUID | None = None
+    account_name: str | None = None
+    contact_ids: tuple[UUID, ...] | None = None
+    tables: tuple[ExportContactAnswerTable, ...] | None = None
+    rows: tuple[JsonValue, ...] | None = None
+    after: JsonValue | None | None = None
 
 
 class InboxCountsAnswerAssignee(Record):

@@ -2062,6 +2062,75 @@ export type Database = {
           }
         ];
       };
+      /** Exports and erasures of people's data, and legal holds: who, when, which contact, counts. No words of the people. For owners. */
+      privacy_actions: {
+        Row: {
+          /** The account whose contact it is. */
+          account_id: string;
+          /** export, erase, hold or release. */
+          action: "export" | "erase" | "hold" | "release";
+          /** The contact; of a merged one, the contact into which it was merged. */
+          contact_id: string;
+          /** Of an erasure: how many rows of each table went or changed, and how many files were removed. */
+          counts: {
+            [key: string]: number;
+          };
+          /** When it was asked for (server time, UTC). */
+          created_at: string;
+          /** When it was finished (server time, UTC); null while it runs. */
+          finished_at: string | null;
+          /** Identifies the action. */
+          id: string;
+          /** Of an erasure: the rows of others in which words of the person were found at its end, at most 200, such as a message that quotes the name. They stay, for a person to judge. */
+          remaining: ({
+            table: string;
+            id: string;
+            kinds: string[];
+          })[];
+          /** running: an erasure that is not finished; the schedule goes on with it. done otherwise. */
+          state: "running" | "done";
+          /** The owner who asked (auth.users); null for the people who run the service. */
+          user_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          action: "export" | "erase" | "hold" | "release";
+          contact_id: string;
+          counts?: NonNullable<Json>;
+          created_at?: string;
+          finished_at?: string | null;
+          id?: string;
+          remaining?: NonNullable<Json>;
+          state?: "running" | "done";
+          user_id?: string | null;
+        };
+        Update: {
+          account_id?: string;
+          action?: "export" | "erase" | "hold" | "release";
+          contact_id?: string;
+          counts?: NonNullable<Json>;
+          created_at?: string;
+          finished_at?: string | null;
+          id?: string;
+          remaining?: NonNullable<Json>;
+          state?: "running" | "done";
+          user_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "privacy_actions_account_id_fkey";
+            columns: [
+              "account_id"
+            ];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: [
+              "id"
+            ];
+          }
+        ];
+      };
       /** The devices on which the signed-in user is told; written by save_push_subscription and delete_push_subscription. At most 20 of a user, the latest. */
       push_subscriptions: {
         Row: {
@@ -3661,6 +3730,33 @@ export type Database = {
         };
         Returns: undefined;
       };
+      /** Erases all that is known of a contact, for its owner: at once the contact goes, its login is unlinked and nothing more is sent to it; its conversations, files and the rest follow within the hour, as privacy_actions shows. Invoices that were sent stay, with their figures alone. It can't be taken back. Under a legal hold: 409. */
+      erase_contact: {
+        Args: {
+          contact_id: string;
+        };
+        Returns: Database["public"]["Tables"]["privacy_actions"]["Row"];
+      };
+      /** All that is known of a contact, for its owner. Without table_name the list of tables, and the export is recorded in privacy_actions; with one of these a page of its rows, and with the last page's after the next page, until that is null. */
+      export_contact: {
+        Args: {
+          after?: Json | null;
+          contact_id: string;
+          table_name?: string | null;
+        };
+        Returns: {
+          account_id?: string;
+          account_name?: string;
+          contact_ids?: string[];
+          tables?: ({
+            table: string;
+            rows: number | null;
+            about: string | null;
+          })[];
+          rows?: Json[];
+          after?: Json | null;
+        };
+      };
       /** The text of a saved reply with its variables filled for a conversation's customer, to be shown before it is sent. In a booking's chat the appointment is the booking's. A variable without a value is refused (422) with its name. Unknown reply or conversation: 404. */
       fill_saved_reply: {
         Args: {
@@ -3690,6 +3786,14 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      /** Places a contact under a legal hold, for its owner: until release_contact it is neither deleted nor erased. Another call changes nothing. */
+      hold_contact: {
+        Args: {
+          contact_id: string;
+          reason: string;
+        };
+        Returns: undefined;
       };
       /** How many conversations each filter finds. Assignees count conversations that are not closed, free counts open ones that do not wait; 100 stands for 100 or more. Not a member of the account: 404. */
       inbox_counts: {
@@ -3899,6 +4003,13 @@ export type Database = {
       refetch_media: {
         Args: {
           message_id: string;
+        };
+        Returns: undefined;
+      };
+      /** Ends the legal hold of a contact, for its owner. A contact without one stays as it is. */
+      release_contact: {
+        Args: {
+          contact_id: string;
         };
         Returns: undefined;
       };

@@ -10,8 +10,8 @@
         keep      the rows hold ids alone, of what is gone
         none      nothing about customers
 
-    condition and to_do are about a row r and a person p (private.person). Child rows stand before
-    the rows that they refer to.
+    condition and to_do are about a row r and a person p, a row of the columns of private.person and,
+    as self, of the whole. Child rows stand before the rows that they refer to.
 */
 create table private.personal_tables (
     place       integer generated always as identity primary key,
@@ -60,16 +60,16 @@ values
 -- first, while the messages are there to tell whose an update is
 ('private.webhook_events', 'change',
     $$r.received_at < p.until and r.body ~ p.ids_pattern
-      and (private.cut_webhook(r.body, p)).cut <> '[]'$$,
+      and (private.cut_webhook(r.body, p.self)).cut <> '[]'$$,
     'true',
-    $$body = (private.cut_webhook(r.body, p)).rest,
+    $$body = (private.cut_webhook(r.body, p.self)).rest,
       is_cut = true,
       rejected = (
           select coalesce(jsonb_agg(e - 'detail'), '[]')
           from jsonb_array_elements(r.rejected) e
       )$$,
     true, true, '{}',
-    $$jsonb_build_object('received_at', r.received_at, 'updates', (private.cut_webhook(r.body, p)).cut)$$,
+    $$jsonb_build_object('received_at', r.received_at, 'updates', (private.cut_webhook(r.body, p.self)).cut)$$,
     null, 'A webhook carries updates about others too, and is known by its hash when it comes again.'),
 
 -- what waits to be told
@@ -77,7 +77,7 @@ values
     $$r.account_id = p.account_id and (
           r.subject_id = any (p.subject_ids)
           or r.conversation_id = any (p.conversation_ids)
-          or r.source_id in (select private.messages_of(p))
+          or r.source_id in (select private.messages_of(p.self))
       ) or r.subscription_id in (
           select s.id from public.push_subscriptions s where s.user_id = any (p.user_ids)
       )$$,
@@ -86,7 +86,7 @@ values
     $$r.account_id = p.account_id and (
           r.subject_id = any (p.subject_ids)
           or r.conversation_id = any (p.conversation_ids)
-          or r.source_id in (select private.messages_of(p))
+          or r.source_id in (select private.messages_of(p.self))
       ) or r.user_id = any (p.user_ids)$$,
     null, null, false, true, '{}', null, null, null),
 ('private.conversation_watchers', 'delete',
@@ -98,7 +98,7 @@ values
     $$r.media_id in (
           select f.id
           from public.message_media f
-          where f.message_id in (select private.messages_of(p))
+          where f.message_id in (select private.messages_of(p.self))
       )$$,
     null, null, false, true, '{}', null, null, null),
 ('private.media_uploads', 'delete',
@@ -108,7 +108,7 @@ values
           or r.object_key in (
               select f.object_key
               from public.message_media f
-              where f.message_id in (select private.messages_of(p))
+              where f.message_id in (select private.messages_of(p.self))
           )
       )
       -- one file may have been sent to several people
@@ -117,37 +117,37 @@ values
           from public.message_media f
           where f.account_id = p.account_id
             and f.object_key = r.object_key
-            and f.message_id not in (select private.messages_of(p))
+            and f.message_id not in (select private.messages_of(p.self))
       )$$,
     null, null, false, true, '{}', null, null, null),
 ('public.message_media', 'delete',
-    $$r.message_id in (select private.messages_of(p))$$,
+    $$r.message_id in (select private.messages_of(p.self))$$,
     null, null, false, true, '{}', null, null, null),
 
 -- what is known of messages
 ('private.message_statuses', 'delete',
     $$(r.whatsapp_channel_id, r.provider_id) in (
-          select m.whatsapp_channel_id, m.provider_id from private.provider_ids_of(p) m
+          select m.whatsapp_channel_id, m.provider_id from private.provider_ids_of(p.self) m
       )$$,
     null, null, false, true, '{}', null, null, null),
 ('private.message_effects', 'delete',
     $$(r.whatsapp_channel_id, r.parent_provider_id) in (
-          select m.whatsapp_channel_id, m.provider_id from private.provider_ids_of(p) m
+          select m.whatsapp_channel_id, m.provider_id from private.provider_ids_of(p.self) m
       )
       or r.whatsapp_channel_id = any (p.channel_ids) and r.sender_id = any (p.ids)$$,
     null, null, false, true, '{}', null, null, null),
 ('private.call_events', 'delete',
     $$(r.whatsapp_channel_id, r.provider_id) in (
-          select m.whatsapp_channel_id, m.provider_id from private.provider_ids_of(p) m
+          select m.whatsapp_channel_id, m.provider_id from private.provider_ids_of(p.self) m
       )$$,
     null, null, false, true, '{}', null, null, null),
-('private.parked_replies', 'delete', $$r.message_id in (select private.messages_of(p))$$,
+('private.parked_replies', 'delete', $$r.message_id in (select private.messages_of(p.self))$$,
     null, null, false, true, '{}', null, null, null),
-('private.outbound_queue', 'delete', $$r.message_id in (select private.messages_of(p))$$,
+('private.outbound_queue', 'delete', $$r.message_id in (select private.messages_of(p.self))$$,
     null, null, false, true, '{}', null, null, null),
-('private.outbound_attempts', 'delete', $$r.message_id in (select private.messages_of(p))$$,
+('private.outbound_attempts', 'delete', $$r.message_id in (select private.messages_of(p.self))$$,
     null, null, false, true, '{}', null, null, null),
-('private.message_failures', 'delete', $$r.message_id in (select private.messages_of(p))$$,
+('private.message_failures', 'delete', $$r.message_id in (select private.messages_of(p.self))$$,
     null, null, false, true, '{}', null, null, null),
 
 -- conversations
@@ -412,7 +412,6 @@ from (
     ('private.doorbell', 'Settings.'),
     ('private.push_settings', 'Settings.'),
     ('private.followed_tables', 'A list of the schema.'),
-    ('private.guarded_tables', 'A list of the schema.'),
     ('private.contact_fields', 'A list of the schema.'),
     ('private.personal_tables', 'A list of the schema.'),
     ('private.media_types', 'A list of WhatsApp''s.'),

@@ -103,6 +103,18 @@ begin
             when 'email' then 5
             else 3
         end
+        -- a first name that others have too says nothing
+        and (
+            f.kind <> 'name'
+            or t.word ~ '\s'
+            or not exists (
+                select
+                from private.contact_search o
+                where o.account_id = p.account_id
+                  and o.contact_id <> all (p.contact_ids)
+                  and o.words like '% ' || private.fold(t.word) || ' %'
+            )
+        )
         order by t.word, f.kind
     )
     select coalesce(array_agg(u.word), '{}'), coalesce(array_agg(u.kind), '{}')
@@ -235,19 +247,22 @@ create function private.erase_rows(
     set search_path = ''
 as $$
 declare
-    blocks record;
+    leaf oid;
+    first_row tid;
+    last_row tid;
     due text;
 begin
     due := format(
-        'array(select r.ctid from %1$s r cross join (select ($1).*) p where (%2$s) and (%3$s)',
+        'array(select r.ctid from %1$s r cross join (select $1 as self, ($1).*) p where (%2$s) and (%3$s)',
         entry.table_name, entry.condition, coalesce(entry.to_do, 'true'));
     if entry.walks then
-        blocks := private.next_blocks(table_name => entry.table_name, cursor => erase_rows.cursor);
-        if blocks.leaf is null then
+        select b.leaf, b.first_row, b.last_row, b.next_cursor
+        into leaf, first_row, last_row, next_cursor
+        from private.next_blocks(table_name => entry.table_name, cursor => erase_rows.cursor) b;
+        if leaf is null then
             affected := 0;
             return;
         end if;
-        next_cursor := blocks.next_cursor;
         due := due || ' and r.tableoid = $3 and r.ctid >= $4 and r.ctid < $5 for update of r)';
     else
         due := due || ' limit 500 for update of r)';
@@ -256,7 +271,7 @@ begin
     if entry.treatment = 'change' then
         execute format(
             'with changed as ('
-            ' update %1$s r set %2$s from (select ($1).*) p'
+            ' update %1$s r set %2$s from (select $1 as self, ($1).*) p'
             ' where r.ctid = any (%3$s)%4$s returning 1)'
             ' select count(*) from changed',
             entry.table_name,
@@ -265,7 +280,7 @@ begin
             case when entry.walks then ' and r.tableoid = $3' end
         )
         into affected
-        using p, action_id, blocks.leaf, blocks.first_row, blocks.last_row;
+        using p, action_id, leaf, first_row, last_row;
     else
         execute format(
             'with gone as ('
@@ -285,7 +300,7 @@ begin
             end
         )
         into affected
-        using p, action_id, blocks.leaf, blocks.first_row, blocks.last_row;
+        using p, action_id, leaf, first_row, last_row;
     end if;
     if not entry.walks and affected > 0 then
         -- there may be more
@@ -350,7 +365,7 @@ end
 $$;
 
 
-create function private.renew_some_statistics(inout erasure private.erasures, counts jsonb)
+create function private.renew_some_statistics(inout erasure private.erasures)
     language plpgsql
     set search_path = ''
 as $$
@@ -362,12 +377,13 @@ begin
     while clock_timestamp() < started + interval '1 second' loop
         select c.oid, c.oid::regclass as name
         into sampled
-        from jsonb_object_keys(renew_some_statistics.counts) k
+        from private.personal_tables t
         join pg_catalog.pg_class c
-            on c.oid = to_regclass(k)
+            on c.oid = to_regclass(t.table_name)
            -- of the platform's tables autovacuum renews them
            and pg_has_role(c.relowner, 'usage')
-        where c.oid > erasure.place
+        where t.treatment in ('delete', 'change')
+          and c.oid > erasure.place
         order by c.oid
         limit 1;
         if not found then
@@ -431,7 +447,7 @@ begin
             erasure.step := 'statistics';
         end if;
     elsif erasure.step = 'statistics' then
-        erasure := private.renew_some_statistics(erasure, counts => action.counts);
+        erasure := private.renew_some_statistics(erasure);
     else
         erasure := private.search_some_words(erasure);
         if erasure.step is null then
@@ -495,7 +511,7 @@ $$;
 comment on function private.refuse_held(uuid) is
     'Refuses to delete anything of a contact under a legal hold (409).';
 comment on function private.words_of(private.person) is
-    'The words by which a person would be found in a row: names, numbers, addresses, and the longest 100 messages, as they stand in the row''s JSON, in small letters.';
+    'The words by which a person would be found in a row: names (of one word only where no other contact has it), numbers, addresses, and the longest 100 messages, as they stand in the row''s JSON, in small letters.';
 comment on function private.begin_erasure(uuid, uuid) is
     'Begins to erase a contact, with those that were merged into it: nothing comes in or goes out for it any more. Of one that has begun, the same.';
 comment on function private.leaves_of(text) is
@@ -506,8 +522,8 @@ comment on function private.erase_rows(private.personal_tables, private.person, 
     'Erases a part of an entry''s rows. Without next_cursor the entry is done.';
 comment on function private.erase_some_rows(private.erasures) is
     'Erases rows for about a second.';
-comment on function private.renew_some_statistics(private.erasures, jsonb) is
-    'Renews the planner''s samples of the changed tables, for about a second.';
+comment on function private.renew_some_statistics(private.erasures) is
+    'Renews the planner''s samples of the tables that hold people''s data, for about a second.';
 comment on function private.erase_some(uuid) is
     'Goes on with an erasure for about a second.';
 comment on function private.finish_erasure(public.privacy_actions, private.erasures) is

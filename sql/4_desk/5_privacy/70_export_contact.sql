@@ -39,7 +39,7 @@ begin
         -- to count what is read block by block would take as long as to read it
         if not (exported.entries[1]).walks then
             execute format(
-                'select count(*) from %s r cross join (select ($1).*) p where %s',
+                'select count(*) from %s r cross join (select $1 as self, ($1).*) p where %s',
                 exported.table_name,
                 (
                     select string_agg(format('(%s)', e.condition), ' or ')
@@ -112,7 +112,7 @@ begin
             exit when blocks.leaf is null;
             execute format(
                 'select coalesce(jsonb_agg(%s), ''[]'')'
-                ' from %s r cross join (select ($1).*) p'
+                ' from %s r cross join (select $1 as self, ($1).*) p'
                 ' where (%s) and r.tableoid = $2 and r.ctid >= $3 and r.ctid < $4',
                 coalesce(entry.shown, 'to_jsonb(r)'), entry.table_name, entry.condition
             )
@@ -146,7 +146,7 @@ begin
         ' jsonb_agg(s.place order by s.place desc) -> 0'
         ' from ('
         '     select to_jsonb(r) - $2 as shown, jsonb_build_array(%1$s) as place'
-        '     from %2$s r cross join (select ($1).*) p'
+        '     from %2$s r cross join (select $1 as self, ($1).*) p'
         '     where (%3$s) and ($3 is null or jsonb_build_array(%1$s) > $3)'
         '     order by jsonb_build_array(%1$s)'
         '     limit $4'

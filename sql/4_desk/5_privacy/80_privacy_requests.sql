@@ -266,7 +266,7 @@ grant execute on function backend.export_page(uuid, text, jsonb, integer) to ser
 create function private.erasure_told(action public.privacy_actions)
     returns jsonb
     language plpgsql
-    stable
+    -- volatile: it sees what the step has just done
     set search_path = ''
 as $$
 begin

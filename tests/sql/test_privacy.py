@@ -1,0 +1,494 @@
+"""All that is known of one person: it goes, is found nowhere, and nobody else loses anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from rapport.local.stack.postgres import Cluster, Database
+from rapport.whatsapp.items import items_of
+from tests.sql.actors import populate
+from tests.sql.asking import Refusal, ask, refusal
+from tests.sql.metakocka import backend, partner
+from tests.sql.portal import CILKA, insert
+from tests.world import ALPINE, ALPINE_NUMBER, BAY, BAY_NUMBER, World, seed_uuid
+
+EVENTS = Path(__file__).parents[1] / "events"
+NAME = "Cecilija Zupančič"
+PHONE = "38640111222"
+NEIGHBOUR = "38640999888"
+QUOTED = f"{NAME} told me of you"
+SECRET = 'My daughter "Ž" is ill, so\nplease come on Friday'
+# not in a database of this machine
+HOSTED_ALONE = {"auth.audit_log_entries"}
+WORDS = (
+    NAME,
+    PHONE,
+    "cecilija@zupancic.example",
+    "cilka@rapport.example",
+    "daughter",
+    "Hello all",
+    "Sent from the phone",
+    "Do you clean leather?",
+    "12345679",
+)
+TABLES = """
+    select n.nspname || '.' || c.relname as name, c.relispartition
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.relkind in ('r', 'p') and c.relpersistence <> 't'
+        and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+    order by 1
+"""
+
+
+@pytest.fixture(scope="module")
+def known(cluster: Cluster, world_template: Database) -> Iterator[World]:
+    """Both businesses with rows in every table, and of Cilka every kind of row that there is."""
+    database = cluster.clone_database(world_template, "privacy")
+    with psycopg.connect(database.url(), autocommit=True) as owner:
+        world = World(database, owner)
+        populate(world)
+        tell_all(world)
+        yield world
+    cluster.drop_database(database.name)
+
+
+def deliver(
+    world: World,
+    event: str,
+    number: str = ALPINE_NUMBER,
+    person: tuple[str, str] = (PHONE, NAME),
+    said: str | None = None,
+) -> str:
+    """A recorded webhook as if it were about a person, by way of the parser; returns its body."""
+    body = (EVENTS / f"{event}.json").read_text()
+    body = body.replace("106540352242922", number).replace("385911234567", person[0])
+    payload = json.loads(body.replace("Ana Horvat", person[1]))
+    if said is not None:
+        payload["entry"][0]["changes"][0]["value"]["messages"][0]["text"]["body"] = said
+        payload["entry"][0]["changes"][0]["value"]["messages"][0]["id"] = f"wamid.{said}"
+    # as WhatsApp writes it: other letters by their numbers
+    body = json.dumps(payload)
+    world.ingest(*(item.model_dump(mode="json") for item in items_of(payload)), body=body)
+    return body
+
+
+def tell_all(world: World) -> None:
+    """Every kind of row about Cilka, beside those that both businesses have."""
+    owner = world.owner
+    ask(
+        world,
+        "andrej",
+        "update public.contacts_v2 set name = %s, email = %s, notes = 'A difficult lady'"
+        " where id = %s",
+        NAME,
+        "cecilija@zupancic.example",
+        CILKA,
+    )
+    owner.execute(
+        "update public.contacts set tax_id_number = 'SI12345679', marketing_chosen_at = now()"
+        " where id = %s",
+        [CILKA],
+    )
+    # a short way of tests keeps what no webhook is
+    owner.execute("delete from private.webhook_events where body not like '{%'")
+    # the one event names the account of the recorded webhooks
+    owner.execute(
+        "update public.whatsapp_channels set waba_id = '102290129340398' where account_id = %s",
+        [ALPINE],
+    )
+    for event in (
+        "batch", "image", "echo_text", "call_connect", "call_terminate", "group_create",
+        "group_participants_add", "text_in_group", "reaction", "reaction_in_group", "phone_book",
+        "preferences_stop", "bsuid_and_phone", "history", "status_sent", "edit", "text_reply",
+    ):  # fmt: skip
+        deliver(world, event)
+    deliver(world, "text", said=SECRET)
+    # the same person is a customer of the other business
+    deliver(world, "text", BAY_NUMBER, (PHONE, "Cecilija Z."), said="Is the boat free?")
+    deliver(world, "text", person=(NEIGHBOUR, "Nejc"), said=QUOTED)
+    deliver(world, "text_in_group", person=(NEIGHBOUR, "Nejc"), said="Good evening")
+    thread = world.value(
+        "select id from public.conversations where customer_id = %s and channel = 'whatsapp'"
+        " order by created_at limit 1",
+        [CILKA],
+    )
+    [message] = world.rows("select * from public.messages where message = %s and account_id = %s",
+                           [SECRET, ALPINE])  # fmt: skip
+    at = {"account": ALPINE, "thread": thread, "message": message["id"], "contact": CILKA,
+          "other": seed_uuid("kept of cilka"), "channel": message["whatsapp_channel_id"],
+          "user": seed_uuid("cilka"), "phone": PHONE, "name": NAME,
+          "staff": seed_uuid("andrej")}  # fmt: skip
+    insert(world, "andrej", "scheduled_messages", conversation_id=world.value(
+        "select id from public.conversations where customer_id = %s and channel = 'portal'",
+        [CILKA]), message=f"Dear {NAME}", send_at=datetime.now(UTC) + timedelta(days=2))  # fmt: skip
+    for statement in STATEMENTS:
+        owner.execute(statement.encode(), at)
+
+
+# what no short way of the product leaves
+STATEMENTS = (
+    """
+    insert into private.push_queue (subscription_id, account_id, kind, conversation_id, subject_id, count, title, body)
+    select s.id, %(account)s, 'message', %(thread)s, %(thread)s, 1, %(name)s, 'daughter'
+    from public.push_subscriptions s where s.user_id = %(staff)s
+    """,
+    "insert into private.conversation_watchers values (%(staff)s, %(thread)s)",
+    """
+    insert into private.media_uploads (account_id, user_id, type, mime_type, file_name, size, object_key)
+    select %(account)s, %(staff)s, 'image', 'image/png', %(name)s, 1, f.object_key
+    from public.message_media f where f.customer_id = %(contact)s limit 1
+    """,
+    """
+    insert into private.parked_replies values (%(message)s, %(channel)s, 'wamid.unknown')
+    on conflict do nothing
+    """,
+    """
+    update public.messages set reactions = jsonb_build_array(jsonb_build_object(
+        'sender_id', %(phone)s::text, 'sender_type', 'client', 'emoji', 'x'))
+    where message = 'Good evening'
+    """,
+    """
+    insert into private.outbound_queue (message_id, whatsapp_channel_id, conversation_id, seq)
+    values (%(message)s, %(channel)s, %(thread)s, 1)
+    """,
+    """
+    insert into private.outbound_attempts (message_id, attempt, whatsapp_channel_id)
+    values (%(message)s, 1, %(channel)s)
+    """,
+    "insert into private.message_failures values (%(message)s, %(account)s) on conflict do nothing",
+    "insert into private.untaken_conversations values (%(thread)s, %(account)s) on conflict do nothing",
+    """
+    insert into private.sent_reminders (rule_id, subject_id, occasion, account_id, over_at)
+    select u.id, j.id, 'any', u.account_id, now()
+    from public.reminder_rules u join public.jobs j using (account_id)
+    """,
+    "insert into private.whatsapp_id_changes values (%(account)s, 'phone', %(phone)s, '38640111223', now())",
+    """
+    insert into private.whatsapp_user_numbers values (%(account)s, 'SI.77', %(phone)s)
+    on conflict do nothing
+    """,
+    "insert into private.send_paces values (%(channel)s, %(phone)s, now())",
+    """
+    insert into private.stated_usernames values (%(contact)s, %(account)s, 'cecilija', 'cecilija')
+    on conflict do nothing
+    """,
+    """
+    insert into private.customer_words values (%(contact)s, %(account)s, 'name', lower(%(name)s))
+    on conflict do nothing
+    """,
+    """
+    insert into public.contact_merges (
+        account_id, kept_contact_id, dropped_contact_id, kept_before, dropped_before, kept_after,
+        moved_identities, moved_conversations, kept_conversations, settled_suggestions,
+        added_suggestions, undone_at
+    )
+    values (
+        %(account)s, %(contact)s, %(other)s, jsonb_build_object('name', %(name)s::text), '{}', '{}', '[]',
+        '{}', '{}', '{}', '{}', now()
+    )
+    """,
+    """
+    insert into private.partner_intents (account_id, contact_id, operation, fingerprint, sent)
+    values (%(account)s, %(contact)s, 'add_partner', 'x', jsonb_build_object('name', %(name)s::text))
+    """,
+    """
+    insert into private.metakocka_dirty (contact_id, account_id) values (%(contact)s, %(account)s)
+    on conflict do nothing
+    """,
+    """
+    insert into public.sync_errors (account_id, contact_id, operation, code, message)
+    values (%(account)s, %(contact)s, 'any', '6', %(name)s)
+    """,
+    """
+    insert into public.sync_runs (account_id, direction, trigger, request)
+    values (%(account)s, 'to_metakocka', 'cli',
+        jsonb_build_object('contact_ids', array[%(contact)s, %(other)s]::text[]))
+    """,
+    """
+    insert into public.sync_conflicts (account_id, contact_id, partners, candidates)
+    values (%(account)s, %(other)s, jsonb_build_array(
+        jsonb_build_object('metakocka_id', '1600000001', 'name', %(name)s::text),
+        jsonb_build_object('metakocka_id', '1600000002', 'name', 'Nobody')), array[%(contact)s])
+    """,
+    """
+    insert into private.legal_holds (account_id, contact_id, reason, ended_at)
+    values (%(account)s, %(contact)s, 'court', now())
+    """,
+    "select private.suggest_merge(%(account)s, array[%(contact)s, %(other)s], 'same_email', '{}')",
+    """
+    insert into public.portal_invitations (id, account_id, contact_id, expires_at)
+    values (%(message)s, %(account)s, %(contact)s, now() + interval '1 day')
+    """,
+    "insert into private.portal_invitation_tokens values (%(message)s, sha256('any'))",
+    "insert into private.user_writes (user_id, slot, minute, writes) values (%(user)s, 7, 1, 1)",
+    "insert into auth.sessions (id, user_id) values (%(user)s, %(user)s)",
+    "insert into auth.refresh_tokens (token, user_id, session_id) values ('t', %(user)s, %(user)s)",
+    "insert into auth.flow_state (id, user_id, provider_type, authentication_method) values (%(user)s, %(user)s, 'email', 'otp')",
+    """
+    insert into auth.mfa_amr_claims values (%(user)s, now(), now(), 'otp', %(user)s)
+    """,
+    """
+    insert into auth.one_time_tokens (id, user_id, token_type, token_hash, relates_to)
+    values (%(user)s, %(user)s, 'recovery_token', 'x', 'cilka@rapport.example')
+    """,
+    """
+    insert into auth.identities (provider_id, user_id, identity_data, provider)
+    values ('x', %(user)s, '{"email": "cilka@rapport.example"}', 'email')
+    """,
+)
+
+
+def entries(world: World) -> list[dict[str, Any]]:
+    return [
+        entry
+        for entry in world.rows("select * from private.personal_tables order by place")
+        if entry["table_name"] not in HOSTED_ALONE
+    ]
+
+
+def count(world: World, entry: dict[str, Any], contact: UUID, *, to_do: bool = False) -> int:
+    condition = f"({entry['condition']}) and ({entry['to_do'] or 'true'})"
+    found: int = world.value(
+        f"select count(*) from {entry['table_name']} r"
+        " cross join (select x as self, x.* from private.person_of(%s, %s) x) p"
+        f" where {condition if to_do else entry['condition']}".replace("%", "%%").replace(
+            "%%s", "%s"
+        ),
+        [ALPINE, contact],
+    )
+    return found
+
+
+def contents(world: World, condition: str = "true") -> dict[str, list[str]]:
+    """Every row of the database as text; `condition` is about t."""
+    return {
+        row["name"]: sorted(
+            one["row"]
+            for one in world.rows(
+                f"select lower(to_jsonb(t)::text) as row from {row['name']} t where {condition}"
+            )
+        )
+        for row in world.rows(TABLES)
+        if not row["relispartition"]
+    }
+
+
+def erase(world: World, action: dict[str, Any]) -> dict[str, Any]:
+    """What the worker does, with a bucket that forgets at once."""
+    while action["state"] == "running":
+        if action["files"]:
+            backend(
+                world,
+                "note_erased_files",
+                action_id=UUID(action["id"]),
+                object_keys=action["files"],
+            )
+        action = backend(world, "erase_some", action_id=UUID(action["id"]))
+    return action
+
+
+def test_every_table_says_what_it_holds_of_a_person(known: World) -> None:
+    """A new table needs a row in private.personal_tables, and here a row about Cilka."""
+    tables = {row["name"] for row in known.rows(TABLES) if not row["relispartition"]}
+    listed = {entry["table_name"] for entry in entries(known)}
+    assert tables - listed == set(), "name these tables in 5_privacy/30_personal_tables.sql"
+    assert listed - tables == set()
+
+    # what refers to people is not without them
+    refers = known.rows(
+        """
+        select distinct t.table_name
+        from private.personal_tables t
+        join pg_class c on c.oid = to_regclass(t.table_name)
+        join pg_attribute a on a.attrelid = c.oid and not a.attisdropped
+        where t.treatment = 'none'
+          and a.attname in ('contact_id', 'customer_id', 'conversation_id', 'message_id')
+        """
+    )
+    assert refers == []
+
+
+def test_a_person_is_erased_and_nobody_else(known: World) -> None:
+    world = known
+    personal = [entry for entry in entries(world) if entry["condition"] is not None]
+    missing = {
+        (e["table_name"], e["treatment"], e["why"]) for e in personal if count(world, e, CILKA) == 0
+    }
+    assert missing == set(), "tell_all leaves no row of Cilka there"
+
+    cursors = {}
+    for user in ("andrej", "cilka"):
+        with world.acting_as(user) as connection:
+            cursors[user] = connection.execute("select public.changes_since()").fetchone()[0][
+                "cursor"
+            ]
+    bay = f"to_jsonb(t) ->> 'account_id' = '{BAY}'"
+    of_bay = contents(world, bay)
+    neighbour = (
+        "select id, message, content, sender_name from public.messages where sender_id = %s order by id"
+    )
+    said = world.rows(neighbour, [NEIGHBOUR])
+    webhooks = world.value(
+        "select array_agg(body order by id) from private.webhook_events where body like %s",
+        [f"%{BAY_NUMBER}%"],
+    )
+    batch = deliver(world, "batch")
+    world.owner.execute("analyze")
+
+    # it is cut off after each second step, and its worker dies with what it has done
+    action = backend(world, "erase_contact", contact_id=CILKA)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), world.acting("service_role") as connection:
+            connection.execute("select backend.erase_some(%s)", [action["id"]])
+            raise ZeroDivisionError
+        action = backend(world, "erase_some", action_id=UUID(action["id"]))
+    assert backend(world, "erase_contact", contact_id=CILKA)["id"] == action["id"]
+    action = erase(world, action)
+
+    assert action["state"] == "done"
+    assert action["finished_at"] is not None
+    left = {
+        entry["table_name"]
+        for entry in personal
+        if count(world, entry, CILKA, to_do=entry["treatment"] == "change") > 0
+    }
+    assert left == set()
+    # the neighbour has written the name, and staff and Realtime know the message
+    assert {(one["table"], *one["kinds"]) for one in action["remaining"]} == {
+        ("private.notifications", "name"),
+        ("private.webhook_events", "name"),
+        ("public.messages", "name"),
+    }
+    quoted = [one for one in action["remaining"] if one["table"] == "public.messages"]
+    assert [one["id"] for one in quoted] == [
+        str(row["id"]) for row in said if NAME in row["message"]
+    ]
+    assert {one["table"] for one in action["elsewhere"]} == {"realtime.messages"}
+
+    # an own search, of all that is not another business's or the neighbour's
+    for table, rows in contents(world).items():
+        for row in rows:
+            text = row
+            if table == "private.webhook_events":
+                text = json.dumps(json.loads(json.loads(row)["body"]), ensure_ascii=False)
+            if not any(others in text for others in (BAY_NUMBER, str(BAY), QUOTED.lower())):
+                assert [word for word in WORDS if word.lower() in text] == [], (table, text)
+    # nor in the samples that the planner keeps of our tables; the platform renews its own
+    samples = """
+        select to_jsonb(s)::text as s from pg_stats s where schemaname in ('public', 'private')
+    """
+    for row in world.rows(samples):
+        sampled = row["s"].replace(QUOTED, "")
+        assert [word for word in (NAME, "daughter") if word in sampled] == [], sampled
+
+    assert contents(world, bay) == of_bay
+    assert world.rows(neighbour, [NEIGHBOUR]) == said
+    assert webhooks == world.value(
+        "select array_agg(body order by id) from private.webhook_events where body like %s",
+        [f"%{BAY_NUMBER}%"],
+    )
+
+    # clients that were away learn what is gone, and nothing else
+    for user, gone in (("andrej", True), ("cilka", False)):
+        with world.acting_as(user) as connection:
+            told = connection.execute(
+                "select public.changes_since(%s, page_size => 1000)", [cursors[user]]
+            ).fetchone()[0]
+        assert "daughter" not in json.dumps(told)
+        deleted = {c["table"] for c in told.get("changes", []) if c["operation"] == "DELETE"}
+        assert ({"contacts", "conversations", "messages", "jobs"} <= deleted) is gone
+
+    # the invoice that was sent stays by law; a draft does not
+    assert [
+        (row["number"], row["amount_minor"], row["description"])
+        for row in world.rows("select * from public.invoices where customer_id = %s", [CILKA])
+    ] == [("2026-001", 12050, None)]
+    # the webhook comes again and brings nobody back; the person writes again and is somebody new
+    assert world.ingest(*map(dict, [{"kind": "skipped"}]), body=batch)["applied"] == 0
+    deliver(world, "text", said="Good morning")
+    [fresh] = world.rows(
+        "select c.id, c.name, c.notes from public.contacts c"
+        " join public.conversations k on k.customer_id = c.id"
+        " join public.messages m on m.conversation_id = k.id where m.message = 'Good morning'"
+    )
+    assert fresh["id"] != CILKA
+    assert (fresh["name"], fresh["notes"]) == (None, None)
+    # the sync leaves the partner alone, until a person asks for it
+    refs = [{"metakocka_id": "1600000001", "emails": [], "phones": [f"+{PHONE}"]}]
+    [told] = backend(world, "read_partners", account_id=ALPINE, refs=refs)
+    assert (told["unchanged"], told["is_forgotten"]) == (True, True)
+    given = [partner("1600000001")]
+    [late] = backend(world, "apply_partners", account_id=ALPINE, run_id=None, items=given)
+    assert (late["status"], late["contact_id"]) == ("stale", None)
+    world.owner.execute(
+        "insert into public.sync_runs (account_id, direction, trigger, request)"
+        """ values (%s, 'from_metakocka', 'user', '{"metakocka_ids": ["1600000001"]}')""",
+        [ALPINE],
+    )
+    [told] = backend(world, "read_partners", account_id=ALPINE, refs=refs)
+    assert told["unchanged"] is False
+
+
+def test_owners_ask_and_nobody_else(known: World) -> None:
+    contact = seed_uuid("kept of cilka")
+    for user, code in (("andrej", "42501"), ("adam", "42501"), ("otto", "PT404")):
+        for call in ("erase_contact(%s)", "export_contact(%s)", "hold_contact(%s, 'x')"):
+            assert refusal(known, user, f"select public.{call}", contact).code == code
+
+    ask(known, "olivia", "select public.hold_contact(%s, 'Court file 7')", contact)
+    held = refusal(known, "olivia", "select public.erase_contact(%s)", contact)
+    assert held == Refusal(
+        "PT409",
+        "This contact is under a legal hold, and nothing of it may be deleted.",
+        f"field: contact_id; contact: {contact}",
+        "An owner ends the hold with release_contact.",
+    )
+    assert (
+        refusal(known, "olivia", "delete from public.contacts_v2 where id = %s", contact).code
+        == "PT409"
+    )
+    ask(known, "olivia", "select public.release_contact(%s)", contact)
+
+    [(overview,)] = exported(known, contact)
+    tables = {one["table"]: one["rows"] for one in overview["tables"]}
+    assert tables["public.contacts"] == 2
+    assert "auth.refresh_tokens" not in tables
+    [(page,)] = exported(known, contact, "public.contacts")
+    assert {row["id"] for row in page["rows"]} == set(overview["contact_ids"])
+
+    [(asked,)] = rows_of(ask(known, "olivia", "select public.erase_contact(%s)", contact))
+    assert asked["state"] == "running"
+    assert refusal(known, "olivia", "select public.hold_contact(%s, 'x')", contact).code == "PT409"
+    assert backend(known, "running_erasures") == [asked["id"]]
+    erase(known, asked | {"files": []})
+
+    logged = known.rows(
+        "select action, user_id, state from public.privacy_actions where contact_id = %s"
+        " order by created_at",
+        [contact],
+    )
+    assert [row["action"] for row in logged] == ["hold", "release", "export", "erase"]
+    assert {(row["user_id"], row["state"]) for row in logged} == {(seed_uuid("olivia"), "done")}
+    for user, seen in (("olivia", True), ("adam", False), ("otto", False)):
+        rows = ask(
+            known, user, "select * from public.privacy_actions where contact_id = %s", contact
+        )
+        assert (len(rows) > 0) is seen
+
+
+def exported(world: World, contact: UUID, table: str | None = None) -> list[tuple[Any, ...]]:
+    return rows_of(ask(world, "olivia", "select public.export_contact(%s, %s)", contact, table))
+
+
+def rows_of(answer: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in answer]
