@@ -6,12 +6,14 @@ import gzip
 import hashlib
 import json
 import secrets
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import BytesIO, StringIO
 from logging import StreamHandler
+from pathlib import Path
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -22,7 +24,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 from psycopg.rows import dict_row
 from tests.integration.graph_files import TOKEN, Graph, digest, serving
+from typer.testing import CliRunner
 
+from rapport.commands import app
 from rapport.errors import NotFound
 from rapport.handlers import fetch_media, media_api, sync_templates
 from rapport.local.lambda_host.events import InvocationContext
@@ -34,7 +38,7 @@ from rapport.local.supabase import keys
 from rapport.log import logger
 from rapport.settings import GraphSettings, MediaSettings, StoreSettings
 from rapport.storage import Storage
-from rapport.store.media import FileToSend, MediaStore
+from rapport.store.media import FileToSend, MediaOutcome, MediaStore
 from rapport.whatsapp.graph import GraphMedia
 from rapport.whatsapp.media import content_to_send, upload_to_whatsapp
 
@@ -585,3 +589,60 @@ def test_two_numbers_have_two_tokens_for_files_both_ways_and_for_templates(
     boto3.client("ssm").delete_parameter(Name=f"/rapport/{NUMBER}/token")
     sync_templates._graph.cache_clear()
     assert media.sync_templates() == {"synced": 1, "failed": 0}
+
+
+def privacy(*arguments: str) -> tuple[int, str]:
+    """The status of `rapport privacy …`, and what it prints."""
+    ended = CliRunner().invoke(app, ["privacy", *arguments])
+    return ended.exit_code, ended.output
+
+
+def test_a_person_gets_a_copy_of_all_files_and_then_has_none(media: Media, tmp_path: Path) -> None:
+    photo, gone = media.receive("p1", PHOTO), media.receive("p2", b"other")
+    media.fetch()
+    # a file whose row another worker took long to settle, and one that the bucket has lost
+    media.bucket.put_object(Key=f"{ALPINE}/{photo}/stray", Body=PHOTO)
+    media.bucket.Object(media.file(gone)["object_key"]).delete()
+    media.bucket.put_object(Key=f"{BAY}/{photo}/another", Body=PHOTO)
+
+    file = tmp_path / "copy.zip"
+    status, told = privacy("export", CILKA, "--out", str(file))
+    assert (status, "1 files are left out" in told) == (0, True), told
+    with zipfile.ZipFile(file) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        assert manifest["contact_ids"] == [CILKA]
+        [lost, kept] = sorted(manifest["files"], key=lambda one: one["size"])
+        assert lost["left_out"] == "The bucket does not have it."
+        assert archive.read(kept["file"]) == PHOTO
+        messages = json.loads(archive.read("data/messages.json"))
+        assert [one["seq"] for one in messages] == [1, 2]
+        [contact] = json.loads(archive.read("data/contacts.json"))
+        assert contact["name"] == "Cilka"
+        named = {one["file"] for one in (*manifest["tables"], *manifest["files"])} - {lost["file"]}
+        assert set(archive.namelist()) == named | {"README.txt", "manifest.json"}
+
+    status, told = privacy("erase", CILKA)
+    assert status == 1
+    media.rows("select backend.hold_contact(%s, 'Court file 7')", CILKA)
+    assert privacy("erase", CILKA, "--yes")[0] == 1
+    assert set(media.stored()) >= {f"{ALPINE}/{photo}/stray"}
+    assert privacy("release", CILKA)[0] == 0
+
+    status, told = privacy("erase", CILKA, "--yes")
+    assert (status, "No word of the person is left" in told) == (0, True), told
+    assert set(media.stored()) == {f"{BAY}/{photo}/another"}
+    assert privacy("erase", CILKA, "--yes")[0] == 0
+    status, told = privacy("log", "--account", ALPINE)
+    assert [line.split()[3] for line in told.splitlines()] == [
+        "export", "hold", "release", "erase", "erase",
+    ]  # fmt: skip
+
+
+def test_a_file_that_comes_while_its_message_is_erased_goes(media: Media) -> None:
+    message = media.receive("p1", PHOTO)
+    store = fetch_media._store()
+    [job] = store.claim_media("run", 1)
+    media.connection.execute("delete from public.messages where id = %s", [message])
+    fetch_media._storage().put(job.object_key, BytesIO(PHOTO), "image/jpeg")
+    state = store.settle_media(job, "run", MediaOutcome("stored", size=1))
+    assert state == "gone"

@@ -11,7 +11,6 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from rapport.local.stack.postgres import Cluster, Database
 from rapport.whatsapp.items import items_of
@@ -122,15 +121,31 @@ def tell_all(world: World) -> None:
         " order by created_at limit 1",
         [CILKA],
     )
-    [message] = world.rows("select * from public.messages where message = %s and account_id = %s",
-                           [SECRET, ALPINE])  # fmt: skip
-    at = {"account": ALPINE, "thread": thread, "message": message["id"], "contact": CILKA,
-          "other": seed_uuid("kept of cilka"), "channel": message["whatsapp_channel_id"],
-          "user": seed_uuid("cilka"), "phone": PHONE, "name": NAME,
-          "staff": seed_uuid("andrej")}  # fmt: skip
-    insert(world, "andrej", "scheduled_messages", conversation_id=world.value(
+    message = world.rows("select * from public.messages where message = %s", [SECRET])[0]
+    portal = world.value(
         "select id from public.conversations where customer_id = %s and channel = 'portal'",
-        [CILKA]), message=f"Dear {NAME}", send_at=datetime.now(UTC) + timedelta(days=2))  # fmt: skip
+        [CILKA],
+    )
+    insert(
+        world,
+        "andrej",
+        "scheduled_messages",
+        conversation_id=portal,
+        message=f"Dear {NAME}",
+        send_at=datetime.now(UTC) + timedelta(days=2),
+    )
+    at = {
+        "account": ALPINE,
+        "channel": message["whatsapp_channel_id"],
+        "contact": CILKA,
+        "message": message["id"],
+        "name": NAME,
+        "other": seed_uuid("kept of cilka"),
+        "phone": PHONE,
+        "staff": seed_uuid("andrej"),
+        "thread": thread,
+        "user": seed_uuid("cilka"),
+    }
     for statement in STATEMENTS:
         owner.execute(statement.encode(), at)
 
@@ -138,13 +153,17 @@ def tell_all(world: World) -> None:
 # what no short way of the product leaves
 STATEMENTS = (
     """
-    insert into private.push_queue (subscription_id, account_id, kind, conversation_id, subject_id, count, title, body)
+    insert into private.push_queue (
+        subscription_id, account_id, kind, conversation_id, subject_id, count, title, body
+    )
     select s.id, %(account)s, 'message', %(thread)s, %(thread)s, 1, %(name)s, 'daughter'
     from public.push_subscriptions s where s.user_id = %(staff)s
     """,
     "insert into private.conversation_watchers values (%(staff)s, %(thread)s)",
     """
-    insert into private.media_uploads (account_id, user_id, type, mime_type, file_name, size, object_key)
+    insert into private.media_uploads (
+        account_id, user_id, type, mime_type, file_name, size, object_key
+    )
     select %(account)s, %(staff)s, 'image', 'image/png', %(name)s, 1, f.object_key
     from public.message_media f where f.customer_id = %(contact)s limit 1
     """,
@@ -165,14 +184,20 @@ STATEMENTS = (
     insert into private.outbound_attempts (message_id, attempt, whatsapp_channel_id)
     values (%(message)s, 1, %(channel)s)
     """,
-    "insert into private.message_failures values (%(message)s, %(account)s) on conflict do nothing",
-    "insert into private.untaken_conversations values (%(thread)s, %(account)s) on conflict do nothing",
+    "insert into private.message_failures values (%(message)s, %(account)s)",
+    """
+    insert into private.untaken_conversations values (%(thread)s, %(account)s)
+    on conflict do nothing
+    """,
     """
     insert into private.sent_reminders (rule_id, subject_id, occasion, account_id, over_at)
     select u.id, j.id, 'any', u.account_id, now()
     from public.reminder_rules u join public.jobs j using (account_id)
     """,
-    "insert into private.whatsapp_id_changes values (%(account)s, 'phone', %(phone)s, '38640111223', now())",
+    """
+    insert into private.whatsapp_id_changes
+    values (%(account)s, 'phone', %(phone)s, '38640111223', now())
+    """,
     """
     insert into private.whatsapp_user_numbers values (%(account)s, 'SI.77', %(phone)s)
     on conflict do nothing
@@ -193,13 +218,15 @@ STATEMENTS = (
         added_suggestions, undone_at
     )
     values (
-        %(account)s, %(contact)s, %(other)s, jsonb_build_object('name', %(name)s::text), '{}', '{}', '[]',
-        '{}', '{}', '{}', '{}', now()
+        %(account)s, %(contact)s, %(other)s, jsonb_build_object('name', %(name)s::text), '{}',
+        '{}', '[]', '{}', '{}', '{}', '{}', now()
     )
     """,
     """
     insert into private.partner_intents (account_id, contact_id, operation, fingerprint, sent)
-    values (%(account)s, %(contact)s, 'add_partner', 'x', jsonb_build_object('name', %(name)s::text))
+    values (
+        %(account)s, %(contact)s, 'add_partner', 'x', jsonb_build_object('name', %(name)s::text)
+    )
     """,
     """
     insert into private.metakocka_dirty (contact_id, account_id) values (%(contact)s, %(account)s)
@@ -233,7 +260,10 @@ STATEMENTS = (
     "insert into private.user_writes (user_id, slot, minute, writes) values (%(user)s, 7, 1, 1)",
     "insert into auth.sessions (id, user_id) values (%(user)s, %(user)s)",
     "insert into auth.refresh_tokens (token, user_id, session_id) values ('t', %(user)s, %(user)s)",
-    "insert into auth.flow_state (id, user_id, provider_type, authentication_method) values (%(user)s, %(user)s, 'email', 'otp')",
+    """
+    insert into auth.flow_state (id, user_id, provider_type, authentication_method)
+    values (%(user)s, %(user)s, 'email', 'otp')
+    """,
     """
     insert into auth.mfa_amr_claims values (%(user)s, now(), now(), 'otp', %(user)s)
     """,
@@ -335,7 +365,8 @@ def test_a_person_is_erased_and_nobody_else(known: World) -> None:
     bay = f"to_jsonb(t) ->> 'account_id' = '{BAY}'"
     of_bay = contents(world, bay)
     neighbour = (
-        "select id, message, content, sender_name from public.messages where sender_id = %s order by id"
+        "select id, message, content, sender_name from public.messages"
+        " where sender_id = %s order by id"
     )
     said = world.rows(neighbour, [NEIGHBOUR])
     webhooks = world.value(
@@ -348,9 +379,9 @@ def test_a_person_is_erased_and_nobody_else(known: World) -> None:
     # it is cut off after each second step, and its worker dies with what it has done
     action = backend(world, "erase_contact", contact_id=CILKA)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), world.acting("service_role") as connection:
+        with world.acting("service_role") as connection:
             connection.execute("select backend.erase_some(%s)", [action["id"]])
-            raise ZeroDivisionError
+            raise psycopg.Rollback
         action = backend(world, "erase_some", action_id=UUID(action["id"]))
     assert backend(world, "erase_contact", contact_id=CILKA)["id"] == action["id"]
     action = erase(world, action)

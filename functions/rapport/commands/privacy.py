@@ -42,21 +42,20 @@ def export_contact(contact_id: UUID, file: Path | None) -> None:
         descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "w+b") as target:
-                manifest = export(store, storage, contact_id, target)
+                exported = export(store, storage, contact_id, target)
             Path(part).replace(path)
         except BaseException:
             Path(part).unlink(missing_ok=True)
             raise
-    tables, files = manifest["tables"], manifest["files"]
-    assert isinstance(tables, list)
-    assert isinstance(files, list)
-    left_out = sum("left_out" in one for one in files)
-    rows = sum(one["rows"] for one in tables)
-    told = f"  {rows} rows of {len(tables)} tables and {len(files) - left_out} files: {path}"
-    console.print(told, highlight=False, soft_wrap=True, markup=False)
-    if left_out:
+    console.print(
+        f"  {exported.rows} rows of {exported.tables} tables and {exported.files} files: {path}",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+    if exported.left_out:
         console.print(
-            f"  {left_out} files are left out; manifest.json says why.", highlight=False
+            f"  {exported.left_out} files are left out; manifest.json says why.", highlight=False
         )
 
 

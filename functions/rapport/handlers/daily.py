@@ -1,5 +1,5 @@
-"""Daily jobs: retention, overdue invoices, expired points, erasures. They run hourly, since accounts are in
-different time zones.
+"""Daily jobs: retention, overdue invoices, expired points, erasures. They run hourly, since
+accounts are in different time zones.
 """
 
 from __future__ import annotations
@@ -80,9 +80,7 @@ def expire(store: DailyStore, context: WorkerContext) -> None:
     _repeat("expired", lambda: store.expire_points(CUSTOMERS), context)
 
 
-def erase(
-    store: PrivacyStore, storage: Callable[[], Storage], context: WorkerContext
-) -> None:
+def erase(store: PrivacyStore, storage: Callable[[], Storage], context: WorkerContext) -> None:
     """Goes on with the erasures that owners have asked for, or that were cut off.
 
     `storage` is asked for where there are any.

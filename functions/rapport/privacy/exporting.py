@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import zipfile
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import IO
@@ -35,10 +36,20 @@ _UNSAFE = re.compile(r"[^\w.() -]")
 _NAME_LIMIT = 120
 
 
+@dataclass
+class Exported:
+    """The counts of an export; files that are left out are listed with the reason."""
+
+    tables: int = 0
+    rows: int = 0
+    files: int = 0
+    left_out: int = 0
+
+
 def export(
     store: PrivacyStore, storage: Storage | None, contact_id: UUID, target: IO[bytes]
-) -> dict[str, object]:
-    """Writes the zip, table by table, and returns its manifest. The export is recorded.
+) -> Exported:
+    """Writes the zip, table by table. The export is recorded.
 
     Without a storage the files of messages are listed and left out.
 
@@ -49,6 +60,7 @@ def export(
     """
     overview = store.overview(contact_id, is_logged=True)
     at = datetime.now(UTC).isoformat(timespec="seconds")
+    exported = Exported()
     tables: list[dict[str, object]] = []
     files: list[dict[str, object]] = []
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -69,8 +81,10 @@ def export(
                             files.append(_file_of(row))
                     entry.write(b"\n]\n" if count else b"[]\n")
                 tables.append({"file": name, "rows": count, "about": table.about})
+                exported.rows += count
         for file in files:
             _add(archive, storage, file)
+        left_out = sum("left_out" in file for file in files)
         manifest: dict[str, object] = {
             "account_id": str(overview.account_id),
             "account_name": overview.account_name,
@@ -80,7 +94,10 @@ def export(
             "files": [{k: v for k, v in file.items() if k != "object_key"} for file in files],
         }
         archive.writestr("manifest.json", json.dumps(manifest, ensure_ascii=False, indent=2))
-    return manifest
+    exported.tables = len(tables)
+    exported.left_out = left_out
+    exported.files = len(files) - left_out
+    return exported
 
 
 def _file_of(row: Row) -> dict[str, object]:
