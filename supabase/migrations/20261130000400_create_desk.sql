@@ -5336,7 +5336,7 @@ values
     null, null, false, true, '{}', null, null, null),
 ('private.legal_holds', 'delete',
     $$r.account_id = p.account_id and r.contact_id = any (p.contact_ids)$$,
-    null, null, false, true, '{}', null, null, null),
+    null, null, false, false, '{}', null, null, null),
 ('public.contacts', 'change',
     $$r.id = any (p.contact_ids)$$,
     'num_nonnulls(r.marketing_stopped_at, r.marketing_chosen_at, r.status_changed_at) > 0',
@@ -5492,7 +5492,8 @@ create table private.erasures (
     action_id  uuid primary key
                constraint erasures_action_id_fkey
                references public.privacy_actions on delete cascade,
-    person     private.person not null,
+    -- a private.person; as JSON, so that the type can get another column
+    person     jsonb not null,
     -- what is searched for at the end, and its kind: name, number, email, username, tax number,
     -- message
     words      text[] not null,
@@ -5809,7 +5810,7 @@ begin
     returning *
     into begun;
     insert into private.erasures (action_id, person, words, word_kinds)
-    values (begun.id, p, told.words, told.kinds);
+    values (begun.id, to_jsonb(p), told.words, told.kinds);
 
     perform private.broadcast_logged(begin_erasure.account_id);
     perform set_config('rapport.broadcast_later', 'off', true);
@@ -5959,6 +5960,7 @@ create function private.erase_some_rows(inout erasure private.erasures, out coun
 as $$
 declare
     started constant timestamptz := clock_timestamp();
+    p constant private.person := jsonb_populate_record(null::private.person, erasure.person);
     entry private.personal_tables;
     done record;
 begin
@@ -5992,7 +5994,7 @@ begin
         end if;
         done := private.erase_rows(
             entry,
-            p => erasure.person,
+            p => p,
             action_id => erasure.action_id,
             cursor => nullif(erasure.cursor, '{}')
         );
@@ -6231,6 +6233,7 @@ declare
     started constant timestamptz := clock_timestamp();
     -- of the rows that are found
     most constant integer := 200;
+    p constant private.person := jsonb_populate_record(null::private.person, erasure.person);
     relation record;
     blocks record;
     hits jsonb;
@@ -6317,7 +6320,7 @@ begin
         into hits
         using
             relation.shown_name, relation.key, relation.oid, blocks.first_row, blocks.last_row,
-            erasure.person, erasure.words, erasure.word_kinds,
+            p, erasure.words, erasure.word_kinds,
             greatest(most - jsonb_array_length(erasure.found), 0);
         erasure.found := erasure.found || hits;
     end loop;

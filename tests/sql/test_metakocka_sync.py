@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from uuid import UUID
 
 import pytest
 
@@ -10,6 +11,7 @@ from rapport.errors import RapportError
 from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.store.metakocka_rows import SyncRequest
+from tests.sql.metakocka import backend
 from tests.sql.syncing import SECRET, Erp, Fuse, Interruption
 from tests.world import World
 
@@ -385,3 +387,26 @@ def test_people_of_a_merged_contact_go_to_the_kept_ones_partner(erp: Erp, world:
     before = erp.written()
     erp.sync()
     assert erp.written() == before
+
+
+def test_the_partner_of_an_erased_contact_comes_back_on_request_alone(erp: Erp) -> None:
+    mk_id = erp.add_partner("Lipa d.o.o.", email="info@lipa.si", gsm="040 111 333")
+    erp.sync("from_metakocka")
+    [row] = erp.contacts()
+    action = backend(erp.world, "erase_contact", contact_id=row["id"])
+    while action["state"] == "running":
+        action = backend(erp.world, "erase_some", action_id=UUID(action["id"]))
+    assert action["remaining"] == []
+    assert mk_id in erp.company.partners
+
+    erp.edit_partner(mk_id, email="pisarna@lipa.si")
+    erp.sync("both")
+    assert erp.contacts() == []
+    # not with somebody who writes from the number either
+    fresh = erp.add_contact(name="Nova", phone="+38640111333")
+    erp.sync("both")
+    assert erp.contact(fresh)["metakocka_id"] is None
+
+    report = erp.sync("from_metakocka", "user", SyncRequest(metakocka_ids=[mk_id]))
+    assert report.counts.succeeded == 1
+    assert mk_id in {one["metakocka_id"] for one in erp.contacts()}

@@ -322,7 +322,7 @@ values
     null, null, false, true, '{}', null, null, null),
 ('private.legal_holds', 'delete',
     $$r.account_id = p.account_id and r.contact_id = any (p.contact_ids)$$,
-    null, null, false, true, '{}', null, null, null),
+    null, null, false, false, '{}', null, null, null),
 ('public.contacts', 'change',
     $$r.id = any (p.contact_ids)$$,
     'num_nonnulls(r.marketing_stopped_at, r.marketing_chosen_at, r.status_changed_at) > 0',

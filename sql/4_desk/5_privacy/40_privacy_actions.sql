@@ -55,7 +55,8 @@ create table private.erasures (
     action_id  uuid primary key
                constraint erasures_action_id_fkey
                references public.privacy_actions on delete cascade,
-    person     private.person not null,
+    -- a private.person; as JSON, so that the type can get another column
+    person     jsonb not null,
     -- what is searched for at the end, and its kind: name, number, email, username, tax number,
     -- message
     words      text[] not null,

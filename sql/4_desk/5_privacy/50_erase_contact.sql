@@ -166,7 +166,7 @@ begin
     returning *
     into begun;
     insert into private.erasures (action_id, person, words, word_kinds)
-    values (begun.id, p, told.words, told.kinds);
+    values (begun.id, to_jsonb(p), told.words, told.kinds);
 
     perform private.broadcast_logged(begin_erasure.account_id);
     perform set_config('rapport.broadcast_later', 'off', true);
@@ -316,6 +316,7 @@ create function private.erase_some_rows(inout erasure private.erasures, out coun
 as $$
 declare
     started constant timestamptz := clock_timestamp();
+    p constant private.person := jsonb_populate_record(null::private.person, erasure.person);
     entry private.personal_tables;
     done record;
 begin
@@ -349,7 +350,7 @@ begin
         end if;
         done := private.erase_rows(
             entry,
-            p => erasure.person,
+            p => p,
             action_id => erasure.action_id,
             cursor => nullif(erasure.cursor, '{}')
         );

@@ -56,6 +56,7 @@ declare
     started constant timestamptz := clock_timestamp();
     -- of the rows that are found
     most constant integer := 200;
+    p constant private.person := jsonb_populate_record(null::private.person, erasure.person);
     relation record;
     blocks record;
     hits jsonb;
@@ -142,7 +143,7 @@ begin
         into hits
         using
             relation.shown_name, relation.key, relation.oid, blocks.first_row, blocks.last_row,
-            erasure.person, erasure.words, erasure.word_kinds,
+            p, erasure.words, erasure.word_kinds,
             greatest(most - jsonb_array_length(erasure.found), 0);
         erasure.found := erasure.found || hits;
     end loop;
