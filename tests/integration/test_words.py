@@ -228,7 +228,10 @@ def test_whatever_is_called_is_done_or_refused_in_words(
     walked = 0
     with client(stack, name) as http:
         walk = Walk(http, wrong)
-        for path, methods in http.get("/").json()["paths"].items():
+        paths = http.get("/").json()["paths"]
+        # the others need the contact
+        for path in sorted(paths, key="/rpc/erase_contact".__eq__):
+            methods = paths[path]
             if not path.startswith("/rpc/"):
                 continue
             [body] = [

@@ -73,7 +73,7 @@ as $$
 begin
     return coalesce(
         (
-            select string_agg(regexp_replace(w, '([^A-Za-z0-9 _-])', '\\\1', 'g'), '|')
+            select string_agg(regexp_replace(w, '([][\\.*+?^$(){}|])', '\\\1', 'g'), '|')
             from unnest(words) w
         ),
         -- matches nothing

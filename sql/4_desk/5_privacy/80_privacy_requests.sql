@@ -108,8 +108,9 @@ begin
           and a.state = 'running'
     ) then
         raise sqlstate 'PT409' using
-            message = 'This contact is being erased.',
-            detail = format('field: contact_id; contact: %s', kept);
+            message = 'This contact is being erased, so it can''t be held any more.',
+            detail = format('field: contact_id; contact: %s', kept),
+            hint = 'privacy_actions shows how far that is. What a court may ask for has to come from a backup.';
     end if;
     insert into private.legal_holds (account_id, contact_id, reason)
     values (place_hold.account_id, kept, btrim(place_hold.reason))
