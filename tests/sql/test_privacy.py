@@ -331,7 +331,7 @@ def test_every_table_says_what_it_holds_of_a_person(known: World) -> None:
     """A new table needs a row in private.personal_tables, and here a row about Cilka."""
     tables = {row["name"] for row in known.rows(TABLES) if not row["relispartition"]}
     listed = {entry["table_name"] for entry in entries(known)}
-    assert tables - listed == set(), "name these tables in 5_privacy/30_personal_tables.sql"
+    assert tables - listed == set(), "name these tables in private.personal_tables"
     assert listed - tables == set()
 
     # what refers to people is not without them
@@ -497,6 +497,8 @@ def test_owners_ask_and_nobody_else(known: World) -> None:
     [(page,)] = exported(known, contact, "public.contacts")
     assert {row["id"] for row in page["rows"]} == set(overview["contact_ids"])
 
+    # one that was deleted before is erased like any other
+    ask(known, "olivia", "delete from public.contacts_v2 where id = %s", contact)
     [(asked,)] = rows_of(ask(known, "olivia", "select public.erase_contact(%s)", contact))
     assert asked["state"] == "running"
     assert refusal(known, "olivia", "select public.hold_contact(%s, 'x')", contact).code == "PT409"

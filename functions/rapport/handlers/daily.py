@@ -89,6 +89,8 @@ def erase(store: PrivacyStore, storage: Callable[[], Storage], context: WorkerCo
         StoreError: The first failure, once all erasures have been tried.
         StorageError: As StoreError.
     """
+    if context.get_remaining_time_in_millis() <= RESERVE:
+        return
     failures: list[Exception] = []
     for action_id in store.running_erasures():
         if context.get_remaining_time_in_millis() <= RESERVE:

@@ -169,7 +169,7 @@ def no_storage() -> Storage:
 def test_each_part_goes_on_until_nothing_is_left() -> None:
     calls = Calls(mark_overdue_invoices=[500, 3], expire_points=[7])
 
-    run_all(calls, *[300_000] * 6)
+    run_all(calls, *[300_000] * 7)
 
     assert calls.called == ["mark_overdue_invoices"] * 3 + ["expire_points"] * 2 + LAST
 
@@ -178,7 +178,7 @@ def test_a_part_that_fails_holds_up_no_other() -> None:
     calls = Calls(mark_overdue_invoices=[-1], expire_points=[7])
 
     with pytest.raises(StoreError):
-        run_all(calls, *[300_000] * 6)
+        run_all(calls, *[300_000] * 7)
 
     assert calls.called == ["mark_overdue_invoices"] + ["expire_points"] * 2 + LAST
 
@@ -186,6 +186,6 @@ def test_a_part_that_fails_holds_up_no_other() -> None:
 def test_no_part_begins_what_could_be_cut_off() -> None:
     calls = Calls()
 
-    run_all(calls, *[RESERVE] * 3)
+    run_all(calls, *[RESERVE] * 4)
 
     assert calls.called == []
