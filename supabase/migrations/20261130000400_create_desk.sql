@@ -5079,7 +5079,14 @@ values
     $$body = (private.cut_webhook(r.body, p.self)).rest,
       is_cut = true,
       rejected = (
-          select coalesce(jsonb_agg(e - 'detail'), '[]')
+          -- WhatsApp's ids of messages hold numbers
+          select coalesce(
+              jsonb_agg(case
+                  when position(e ->> 'provider_id' in (private.cut_webhook(r.body, p.self)).rest) > 0
+                      then e - 'detail'
+                  else e - array['detail', 'provider_id']
+              end),
+              '[]')
           from jsonb_array_elements(r.rejected) e
       )$$,
     true, true, '{}',
@@ -5406,6 +5413,7 @@ from (
     values
     ('public.accounts', 'The business.'),
     ('public.account_members', 'Staff.'),
+    ('private.member_invitations', 'Staff.'),
     ('public.whatsapp_channels', 'The numbers of the business.'),
     ('public.whatsapp_templates', 'Templates with variables in the place of words.'),
     ('public.account_events', 'What WhatsApp says of the business.'),
