@@ -31,6 +31,7 @@ import { createLive, currentLive } from "./live/index.js";
 const NOTHING = Object.freeze({
   rows: Object.freeze([]),
   state: "connecting",
+  isLoaded: false,
   isConnected: false,
   error: null,
   latestUpdate: null,

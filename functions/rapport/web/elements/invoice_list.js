@@ -37,7 +37,7 @@ export class InvoiceList extends PageElement {
     if (!shown) return nothing;
     const { rows } = shown;
     if (shown.error && !rows.length) return trouble(text("invoices.failed"), shown.error);
-    if (!rows.length && shown.state === "connecting") return skeleton(2);
+    if (!shown.isLoaded) return skeleton(2);
     if (!rows.length) return emptiness(icons.invoice, text("invoices.empty"), text("invoices.empty.more"));
     const sorted = [...rows].reverse().sort((a, b) => (ORDER[a.status] ?? 2) - (ORDER[b.status] ?? 2));
     return html`${this.#sums(rows)}

@@ -35,7 +35,7 @@ export class PointsTotal extends PageElement {
     const { rows, totalPoints } = shown;
     const next = expiringOf(rows);
     if (shown.error && !rows.length) return trouble(text("points.failed"), shown.error);
-    if (!rows.length && shown.state === "connecting") return skeleton(1);
+    if (!shown.isLoaded) return skeleton(1);
     return html`<p class="points">
         <strong>${totalPoints.toLocaleString(locale)}</strong> <span class="muted">${text("points.total", { n: totalPoints })}</span>
       </p>

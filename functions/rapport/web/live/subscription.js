@@ -17,6 +17,7 @@ const OTHER_VERSION = "Some rows can't be read and stay as they were: the databa
  * @typedef {object} Snapshot
  * @property {readonly R[]} rows in the order in which they are shown
  * @property {State} state
+ * @property {boolean} isLoaded whether the rows were read, which stay while the connection is lost
  * @property {boolean} isConnected whether changes arrive as they happen; else they are asked for
  * @property {LiveError | null} error what is wrong at the moment
  * @property {Change<R> | null} latestUpdate the last change that was told
@@ -257,8 +258,9 @@ export class Subscription extends Store {
   look() {
     const rows = (this.#rows ??= this.#makeRows());
     const state = this.#state;
-    const isConnected = this.isLoaded && state === "connected";
-    return { rows, state, isConnected, error: this.#error, latestUpdate: this.#latest, ...this.more(rows) };
+    const { isLoaded } = this;
+    const isConnected = isLoaded && state === "connected";
+    return { rows, state, isLoaded, isConnected, error: this.#error, latestUpdate: this.#latest, ...this.more(rows) };
   }
 
   get #error() {

@@ -49,8 +49,8 @@ export class HealthPage extends SectionPage {
       <header class="section-head"><h1>${text("desk.health")}</h1><p class="muted">${text("health.lead")}</p></header>
       ${this.told()}
       ${shown.error && !rows.length ? trouble(text("health.failed"), shown.error) : nothing}
-      ${!shown.error && shown.state === "connecting" && !rows.length ? skeleton(3) : nothing}
-      ${!shown.error && shown.state !== "connecting" && !rows.length ? emptiness(deskIcons.check, text("health.fine"), text("health.fine.more")) : nothing}
+      ${!shown.error && !shown.isLoaded ? skeleton(3) : nothing}
+      ${!shown.error && shown.isLoaded && !rows.length ? emptiness(deskIcons.check, text("health.fine"), text("health.fine.more")) : nothing}
       <ul class="cards" aria-live="polite">
         ${rows.map(
           (row) => html`<li class="card health-row">

@@ -44,7 +44,7 @@ export class InboxPane extends PageElement {
     const labels = this.look("labels", desk.labels) ? desk.labelRows : [];
     const { choice: filter } = inbox;
     const counts = countsOf(shown.counts, desk.userId);
-    const isLoaded = shown.state !== "connecting" || shown.rows.length > 0;
+    const { isLoaded } = shown;
     const isFiltered = Object.keys(EVERYTHING).some((key) => filter[/** @type {keyof Choice} */ (key)] !== EVERYTHING[/** @type {keyof Choice} */ (key)]);
     return html`<div class="pane-head">
         <h1>${text("inbox.label")}</h1>
