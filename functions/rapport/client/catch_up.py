@@ -186,7 +186,7 @@ class CatchUp:
     def hear(self, name: str, payload: dict[str, JsonValue], topic: str) -> None:
         """Takes one message of a topic."""
         if name == "topics.changed":
-            self.topics.refresh()
+            self.topics.rename()
         elif name != "resync":
             try:
                 broadcast = Broadcast.model_validate(payload)

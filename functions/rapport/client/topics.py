@@ -141,6 +141,11 @@ class Topics:
         self._is_stale = True
         self._wake.set()
 
+    def rename(self) -> None:
+        """As `refresh`, and once more: others may see it a moment after it is told."""
+        self.refresh()
+        self._refresh_soon()
+
     def _refresh_soon(self) -> None:
         """Calls `refresh` after a short random time, since all clients of a desk get the same
         event.

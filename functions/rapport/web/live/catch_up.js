@@ -229,7 +229,7 @@ export class CatchUp {
    */
   #hear = (name, payload, topic) => {
     if (!this.isRunning) return;
-    if (name === "topics.changed") this.link.refresh();
+    if (name === "topics.changed") this.link.rename();
     else if (name !== "resync") {
       const event = readEvent(payload);
       if (event) return this.#gather(event, `${topic} ${payload.transaction}`, payload.count);

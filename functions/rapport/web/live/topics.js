@@ -157,6 +157,12 @@ export class Topics {
     this.#bell.ring();
   }
 
+  /** As `refresh`, and once more: what tells of it may come a moment before others can see it. */
+  rename() {
+    this.refresh();
+    this.#refreshSoon();
+  }
+
   /** Connects at once, since the server or the network is back. */
   hurry() {
     this.#hurried.ring();
