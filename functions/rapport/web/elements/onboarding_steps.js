@@ -12,6 +12,8 @@ const STEPS = /** @type {const} */ (["number", "message", "contact", "invitation
 // ms: a number comes without a broadcast, and changes come in bursts
 const LOOKS = 15_000;
 const GATHER = 300;
+// ms: a broadcast may come a moment before others can see what it tells of
+const AGAIN = 1500;
 
 /**
  * What an owner does next, from a WhatsApp number to the first customer in the portal; what is done
@@ -30,6 +32,8 @@ export class OnboardingSteps extends PageElement {
 
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #next;
+  /** How often it has looked: the last answer counts. */
+  #looks = 0;
   #end = () => {};
 
   constructor() {
@@ -56,7 +60,7 @@ export class OnboardingSteps extends PageElement {
   willUpdate(changed) {
     if (changed.has("live")) {
       this.#end();
-      this.#end = this.live?.onCheckpoint(() => this.#soon(GATHER)) ?? (() => {});
+      this.#end = this.live?.onCheckpoint(() => this.#soon(GATHER, AGAIN)) ?? (() => {});
     }
     if (changed.has("account")) this.#soon(0);
   }
@@ -90,13 +94,17 @@ export class OnboardingSteps extends PageElement {
     </section>`;
   }
 
-  /** @param {number} wait ms */
-  #soon(wait) {
+  /**
+   * @param {number} wait ms
+   * @param {number} [then] ms until it looks again
+   */
+  #soon(wait, then = LOOKS) {
     clearTimeout(this.#next);
-    this.#next = setTimeout(() => this.#look(), wait);
+    this.#next = setTimeout(() => this.#look(then), wait);
   }
 
-  async #look() {
+  /** @param {number} then ms */
+  async #look(then) {
     const { supabase, account } = this;
     if (!supabase || !account || !this.isConnected) return;
     /** @param {string} table @param {(asked: any) => any} [which] */
@@ -104,15 +112,17 @@ export class OnboardingSteps extends PageElement {
       const { data } = await which(supabase.from(table).select("account_id").eq("account_id", account)).limit(1);
       return !!data?.length;
     };
+    const look = ++this.#looks;
     const found = await Promise.all([
       has("whatsapp_channels"),
       has("messages", (asked) => asked.eq("sender_type", "operator").in("status", ["sent", "delivered", "read"])),
       has("contacts"),
       has("customers", (asked) => asked.not("portal_user_id", "is", null)).then((isThere) => isThere || has("portal_invitations")),
     ]);
+    if (look !== this.#looks) return;
     const before = this.done;
     this.done = new Set(STEPS.filter((_, index) => found[index]));
-    if (this.done.size < STEPS.length) this.#soon(LOOKS);
+    if (this.done.size < STEPS.length) this.#soon(then);
     else if (before?.size !== STEPS.length) this.tell("onboarding-done");
   }
 }

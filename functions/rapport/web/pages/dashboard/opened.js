@@ -7,11 +7,16 @@ import { readTemplates } from "./templates.js";
 /** @import { InboxRow } from "@rapport/live/elements/inbox_list.js" */
 /** @import { Desk } from "./desk.js" */
 
+// ms: a message may be told of a moment before others can see it
+const AGAIN = 1000;
+
 /** What belongs to the conversation that is open. */
 export class Opened {
   #isClosed = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #closing;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #again;
   /** Ends that the user looks at it, while the page is in sight. @type {(() => void) | null} */
   #leave = null;
   #changed;
@@ -30,7 +35,7 @@ export class Opened {
     this.chat = { conversationId: id };
     /** @type {{ open: boolean, closes_at: string | null } | null} */
     this.window = null;
-    this.messages = live.conversation(id, { onNewMessage: (message) => message.sender_type === "client" && this.readWindow() });
+    this.messages = live.conversation(id, { onNewMessage: (message) => message.sender_type === "client" && this.#answered() });
     // what was seen is marked even if another is opened meanwhile
     this.marks = new ReadMarks((conversationId, seq) => this.messages.markRead(conversationId, seq));
     this.customerTypes = live.typing("customer", id);
@@ -57,6 +62,13 @@ export class Opened {
     this.#changed();
   }
 
+  /** The customer has written, which opens it. */
+  #answered() {
+    clearTimeout(this.#again);
+    this.#again = setTimeout(() => this.readWindow(), AGAIN);
+    return this.readWindow();
+  }
+
   /** The templates that may be sent in it. */
   readTemplates = () => readTemplates(this.desk, this.id);
 
@@ -69,6 +81,7 @@ export class Opened {
   close() {
     this.#isClosed = true;
     clearTimeout(this.#closing);
+    clearTimeout(this.#again);
     document.removeEventListener("visibilitychange", this.#look);
     this.#leave?.();
     for (const one of [this.messages, this.customerTypes, this.staffTypes, this.presence, this.notes, this.scheduled]) one.close();
