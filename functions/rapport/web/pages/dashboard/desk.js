@@ -48,6 +48,10 @@ export async function readAccounts(supabase, live) {
 export class Desk {
   /** @type {(() => void)[]} */
   #ends = [];
+  /** Answers that were begun, by conversation, for as long as the page is open. @type {Map<string, string>} */
+  drafts = new Map();
+  /** Notes that were begun, by conversation. @type {Map<string, string>} */
+  draftNotes = new Map();
 
   /**
    * @param {SupabaseClient} supabase
@@ -122,7 +126,8 @@ export class Desk {
    * @returns {Promise<any>}
    */
   call(name, given) {
-    return this.live.hub.server.rpc(name, given);
+    const { server } = this.live.hub;
+    return server.insist(() => server.rpc(name, given));
   }
 
   /**
@@ -132,7 +137,8 @@ export class Desk {
    * @returns {Promise<any>}
    */
   ask(query) {
-    return this.live.hub.server.ask(query);
+    const { server } = this.live.hub;
+    return server.insist(() => server.ask(query));
   }
 
   /** @param {string} table */
