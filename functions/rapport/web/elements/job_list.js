@@ -55,12 +55,11 @@ export class JobList extends PageElement {
     const shown = this.look("source", this.source);
     if (!shown) return nothing;
     const { rows } = shown;
-    if (shown.error && !rows.length) return trouble(text("jobs.failed"), shown.error);
-    if (!rows.length && shown.state === "connecting") return skeleton(2);
-    const next = rows.filter((job) => this.#isNext(job));
-    const past = rows.filter((job) => !this.#isNext(job)).reverse();
+    if (!shown.isLoaded) return shown.error ? trouble(text("jobs.failed"), shown.error) : skeleton(2);
+    const next = rows.filter((job) => this.#isShown(job));
+    const past = rows.filter((job) => !this.#isShown(job)).reverse();
     return html`
-      ${rows.length ? nothing : emptiness(icons.calendar, text("jobs.empty"), text("jobs.empty.more"))}
+      ${rows.length ? nothing : shown.error ? trouble(text("jobs.failed"), shown.error) : emptiness(icons.calendar, text("jobs.empty"), text("jobs.empty.more"))}
       ${next.length ? html`<ul class="cards">${repeat(next, ({ id }) => id, (job) => this.#job(job))}</ul>` : nothing}
       ${past.length
         ? html`<details class="past" ?open=${!next.length}>
@@ -82,10 +81,15 @@ export class JobList extends PageElement {
     return !!this.write || status === "in_progress" || Date.parse(ends_at ?? starts_at) + (ends_at ? 0 : LONGEST) > Date.now();
   }
 
+  /** Whether it stands among those to come, as the one does that is being changed. @param {Job} job */
+  #isShown(job) {
+    return this.#isNext(job) || this.editing.endsWith(` ${job.id}`);
+  }
+
   /** @param {Job} job */
   #job(job) {
     const leaf = leafOf(job.starts_at);
-    const isOpen = this.#isNext(job);
+    const isOpen = this.#isShown(job);
     const unread = this.unread?.[job.id] ?? 0;
     return html`<li class="card job ${isOpen ? "" : "job-over"}" data-id=${job.id}>
       <div class="leaf" aria-hidden="true"><span>${leaf.month}</span><strong>${leaf.day}</strong></div>
@@ -198,13 +202,15 @@ export class JobList extends PageElement {
 
   /** @param {() => Promise<unknown>} write */
   async #try(write) {
+    const { editing } = this;
     this.isBusy = true;
     this.refusal = "";
     try {
       await write();
-      this.editing = "";
+      // unless another is being changed meanwhile
+      if (this.editing === editing) this.editing = "";
     } catch (error) {
-      this.refusal = reasonOf(error);
+      if (this.editing === editing) this.refusal = reasonOf(error);
     }
     this.isBusy = false;
   }

@@ -17,6 +17,9 @@ const FIELDS = /** @type {const} */ ([
  *     <profile-form .source=${live.profile(customerId)}></profile-form>
  */
 export class ProfileForm extends PageElement {
+  /** The profile as it was when the customer began to change it: what comes meanwhile takes nothing away. @type {Profile | null} */
+  #begun = null;
+
   /** @override */
   static properties = {
     source: { attribute: false },
@@ -41,10 +44,10 @@ export class ProfileForm extends PageElement {
   render() {
     const shown = this.look("source", this.source);
     if (!shown) return nothing;
-    const profile = /** @type {Profile | null} */ (shown.profile);
+    const profile = this.#begun ?? /** @type {Profile | null} */ (shown.profile);
     if (shown.error && !profile) return trouble(text("profile.failed"), shown.error);
     if (!profile) return skeleton(2);
-    return html`<form class="profile" @submit=${this.#save} @input=${() => (this.isSaved = false)}>
+    return html`<form class="profile" @submit=${this.#save} @input=${() => this.#touch(profile)}>
       ${FIELDS.map(
         ([name, type, autocomplete]) =>
           html`<label class="field"
@@ -71,10 +74,17 @@ export class ProfileForm extends PageElement {
     </form>`;
   }
 
+  /** @param {Profile} profile */
+  #touch(profile) {
+    this.#begun ??= profile;
+    this.isSaved = false;
+  }
+
   /** @param {SubmitEvent} event */
   async #save(event) {
     event.preventDefault();
-    const profile = this.source?.getSnapshot().profile;
+    const now = this.source?.getSnapshot().profile;
+    const profile = this.#begun ?? now;
     if (!profile) return;
     const form = /** @type {HTMLFormElement} */ (event.target);
     const given = new FormData(form);
@@ -85,18 +95,19 @@ export class ProfileForm extends PageElement {
       if (value !== (profile[name] ?? null)) changed[name] = value;
     }
     const wants = given.has("reminders");
-    if (wants !== wantsReminders(profile)) changed.preferences = { ...preferencesOf(profile), wants_reminders: wants };
+    if (wants !== wantsReminders(profile)) changed.preferences = { ...preferencesOf(now ?? profile), wants_reminders: wants };
     this.refusal = this.refused = "";
     this.isBusy = true;
+    // what was typed stays while it is on its way, and to be corrected
+    this.#begun = profile;
     try {
       if (Object.keys(changed).length) await this.source?.edit(changed);
+      this.#begun = null;
       this.isSaved = true;
     } catch (error) {
       this.refusal = reasonOf(error);
       this.refused = /** @type {any} */ (error).field ?? "";
       await this.updateComplete;
-      // what was typed is there to be corrected
-      for (const [name] of FIELDS) /** @type {HTMLInputElement} */ (form.elements.namedItem(name)).value = String(given.get(name) ?? "");
       /** @type {HTMLElement | null} */ (this.querySelector(`[name="${CSS.escape(this.refused)}"]`))?.focus();
     }
     this.isBusy = false;

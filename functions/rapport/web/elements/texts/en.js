@@ -241,7 +241,7 @@ export const en = {
   "contact.face.chat": "In the live chat",
   "contact.last": "Last message",
   "contact.tags.more": "commas between them",
-  "contact.changed": "A colleague has changed this contact meanwhile. Look at it and save again.",
+  "contact.changed": "A colleague has changed the same of this contact meanwhile. Look at it, and save again to write yours.",
   "contact.identities": "Known by",
   "contact.identities.none": "Nothing yet",
   "contact.kind.phone": "Phone",

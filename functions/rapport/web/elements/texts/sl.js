@@ -233,7 +233,7 @@ export const sl = {
   "contact.face.chat": "V klepetu",
   "contact.last": "Zadnje sporočilo",
   "contact.tags.more": "ločene z vejicami",
-  "contact.changed": "Sodelavec je medtem spremenil ta stik. Preglejte ga in shranite znova.",
+  "contact.changed": "Sodelavec je medtem spremenil isto pri tem stiku. Preglejte ga in shranite znova, da obvelja vaše.",
   "contact.identities": "Prepoznan po",
   "contact.identities.none": "Še po ničemer",
   "contact.kind.phone": "Telefon",

@@ -4,10 +4,10 @@ import { Conflict } from "@rapport/live";
 import { deskIcons } from "@rapport/live/elements/desk_icons.js";
 import { appointmentTime, dateOf, whenOf } from "@rapport/live/elements/format.js";
 import { icons } from "@rapport/live/elements/icons.js";
-import { avatar, emptiness, pill, skeleton, trouble } from "@rapport/live/elements/parts.js";
+import { avatar, emptiness, pill, reasonOf, skeleton, trouble } from "@rapport/live/elements/parts.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 import { followAnswer } from "./follow.js";
-import { SectionPage, fieldsOf } from "./section_page.js";
+import { SectionPage, fieldsIn, fieldsOf } from "./section_page.js";
 
 /** @import { ContactV2, LiveChatContact } from "@rapport/live" */
 /** @import { Desk } from "./desk.js" */
@@ -33,6 +33,8 @@ const PAGE = 50;
 const PAUSE = 250;
 const STATUSES = /** @type {const} */ (["open", "pending", "closed"]);
 const FIELDS = /** @type {const} */ (["name", "phone", "email", "username"]);
+// what stands in the form
+const WRITTEN = [...FIELDS, "tags", "notes", "conversation_status"];
 
 /** The contacts page, beside what the live chat shows of the same contact: both live. */
 export class ContactsPage extends SectionPage {
@@ -58,6 +60,12 @@ export class ContactsPage extends SectionPage {
   #whole = null;
   /** Whether there are more than those that are shown. */
   #more = { is: false };
+  /** The contact as it was when somebody began to change it here: what others do meanwhile takes nothing of that away. @type {ContactV2 | null} */
+  #begun = null;
+  /** What a colleague has made of it, of which the user was told. @type {ContactV2 | null} */
+  #known = null;
+  /** The contact as it was shown last. @type {Whole | null} */
+  #last = null;
 
   constructor() {
     super();
@@ -97,6 +105,7 @@ export class ContactsPage extends SectionPage {
       this.refusal = this.notice = this.merged = this.mergeQuery = "";
       this.mergeFound = [];
       this.other = this.link = null;
+      this.#begun = this.#known = this.#last = null;
     }
   }
 
@@ -127,8 +136,8 @@ export class ContactsPage extends SectionPage {
         </div>
         <div class="pane-body">
           ${shown.error && !shown.rows.length ? trouble(text("contact.failed"), shown.error) : nothing}
-          ${!shown.error && shown.state === "connecting" && !shown.rows.length ? skeleton(6) : nothing}
-          ${!shown.error && shown.state !== "connecting" && !shown.rows.length
+          ${!shown.error && !shown.isLoaded ? skeleton(6) : nothing}
+          ${!shown.error && shown.isLoaded && !shown.rows.length
             ? emptiness(deskIcons.contacts, text(this.query ? "inbox.none" : "contact.none"), text(this.query ? "contact.none.found" : "contact.none.more"))
             : nothing}
           <ul class="inbox">
@@ -156,9 +165,12 @@ export class ContactsPage extends SectionPage {
   /** @param {Desk} desk */
   #detail(desk) {
     const shown = this.look("whole", this.#whole);
-    const whole = shown?.rows[0];
+    const found = shown?.rows[0];
+    if (found) this.#last = found;
+    // a form that is half filled stays, though the contact is gone
+    const whole = found ?? (this.#begun && this.#last);
     if (shown?.error && !whole) return html`${this.#back()}${trouble(text("contact.failed"), shown.error)}`;
-    if (!whole) return shown?.state === "connecting" ? html`${this.#back()}${skeleton(4)}` : html`${this.#back()}${emptiness(deskIcons.contacts, text("contact.gone"), text("contact.gone.more"))}`;
+    if (!whole) return shown?.isLoaded ? html`${this.#back()}${emptiness(deskIcons.contacts, text("contact.gone"), text("contact.gone.more"))}` : html`${this.#back()}${skeleton(4)}`;
     const { v2, chat, identities, unproved } = whole;
     return html`${this.#back()}
       <header class="contact-head">
@@ -166,7 +178,7 @@ export class ContactsPage extends SectionPage {
         <div class="card-words"><h2><bdi>${nameOf(v2)}</bdi></h2><p class="muted">${text("contact.known", { day: dateOf(v2.created_at) })}</p></div>
         ${v2.conversation_id ? html`<a class="button" href="#${v2.conversation_id}">${icons.chat}${text("contact.talk")}</a>` : nothing}
       </header>
-      ${this.told()}
+      ${found ? this.told() : html`<p class="refusal" role="alert">${icons.warning}<span>${text("contact.gone")}. ${text("contact.gone.more")}</span></p>`}
       ${this.merged
         ? html`<p class="done" role="status">${deskIcons.check}<span>${text("contact.merged")}</span>
             <button type="button" class="link" @click=${() => this.#undo(desk, this.merged)}>${text("contact.undo")}</button></p>`
@@ -208,19 +220,33 @@ export class ContactsPage extends SectionPage {
    * @param {ContactV2} v2
    */
   #form(desk, v2) {
-    return html`<form class="form" @submit=${(/** @type {SubmitEvent} */ event) => this.#save(desk, v2, event)}>
-      <fieldset class="form plain" ?disabled=${!desk.isWriter || this.isBusy}>
+    const shown = this.#begun ?? v2;
+    return html`<form class="form" @input=${(/** @type {Event} */ event) => this.#touch(shown, event)} @submit=${(/** @type {SubmitEvent} */ event) => this.#save(desk, v2, event)}>
+      <fieldset class="form plain" ?disabled=${!desk.isWriter}>
         <legend class="hidden">${text("contact.face.v2")}</legend>
-        ${this.#fields(v2)}
+        ${this.#fields(shown)}
         <label class="field"
           ><span>${text("inbox.status")}</span
           ><select name="conversation_status">
-            ${STATUSES.map((status) => html`<option value=${status} .selected=${status === v2.conversation_status}>${word("status", status)}</option>`)}
+            ${STATUSES.map((status) => html`<option value=${status} .selected=${status === shown.conversation_status}>${word("status", status)}</option>`)}
           </select></label
         >
-        ${desk.isWriter ? html`<p class="actions"><button type="submit" class="button button-main">${text("desk.save")}</button></p>` : nothing}
+        ${desk.isWriter ? html`<p class="actions"><button type="submit" class="button button-main" ?disabled=${this.isBusy}>${text("desk.save")}</button></p>` : nothing}
       </fieldset>
     </form>`;
+  }
+
+  /**
+   * Notes that the contact is being changed, unless what stands in the form is what was there.
+   *
+   * @param {ContactV2} shown
+   * @param {Event} event
+   */
+  #touch(shown, event) {
+    const form = /** @type {HTMLFormElement} */ (event.currentTarget);
+    const isTouched = Object.keys(changesOf(shown, written(fieldsIn(form)))).length > 0;
+    this.#begun = isTouched ? shown : null;
+    if (!isTouched) this.#known = null;
   }
 
   /** @param {Partial<ContactV2>} v2 */
@@ -243,16 +269,23 @@ export class ContactsPage extends SectionPage {
    */
   #save(desk, v2, event) {
     const now = written(fieldsOf(event));
+    const begun = this.#begun ?? v2;
     // what is not touched is not written: a colleague may have changed it meanwhile
-    const changed = Object.fromEntries(Object.entries(now).filter(([field, value]) => JSON.stringify(value) !== JSON.stringify(/** @type {any} */ (v2)[field] || null)));
+    const changed = changesOf(begun, now);
     if (!Object.keys(changed).length) return;
+    const theirs = changesOf(this.#known ?? begun, /** @type {any} */ (v2));
     return this.try(async () => {
+      if (Object.keys(changed).some((field) => field in theirs && JSON.stringify(theirs[field]) !== JSON.stringify(changed[field]))) {
+        this.#known = v2;
+        throw new Conflict(text("contact.changed"));
+      }
       try {
         await desk.ask(desk.from("contacts_v2").update({ ...changed, version: v2.version }).eq("id", v2.id).select("id"));
       } catch (error) {
         if (error instanceof Conflict && error.field === "version") throw new Conflict(text("contact.changed"));
         throw error;
       }
+      this.#begun = this.#known = null;
       this.#whole?.refresh();
     }, text("desk.saved"));
   }
@@ -329,13 +362,13 @@ export class ContactsPage extends SectionPage {
             </p>`
         : html`<label class="field"><span>${text("contact.merge.with")}</span><input type="search" autocomplete="off" .value=${this.mergeQuery} @input=${(/** @type {InputEvent} */ event) => this.#findOther(desk, v2.id, event)} /></label>
             <ul class="merge-found">
-              ${this.mergeFound.map(
+              ${repeat(this.mergeFound, ({ id }) => id,
                 (one) => html`<li><button type="button" class="drop-item" @click=${() => (this.other = one)}>${avatar(nameOf(one), one.id)}<span><bdi>${nameOf(one)}</bdi> <span class="muted"><bdi>${one.phone ?? one.email ?? ""}</bdi></span></span></button></li>`,
               )}
             </ul>`}
       ${merges.length
         ? html`<ul class="merges">
-            ${merges.map(
+            ${repeat(merges, ({ id }) => id,
               (one) => html`<li><span>${text("contact.merge.was", { name: one.dropped_before.name ?? one.dropped_before.profile_name ?? one.dropped_before.phone ?? "?", day: dateOf(one.merged_at) })}</span>
                 <button type="button" class="link" ?disabled=${this.isBusy} @click=${() => this.#undo(desk, one.id)}>${text("contact.undo")}</button></li>`,
             )}
@@ -355,10 +388,14 @@ export class ContactsPage extends SectionPage {
     this.#typing = setTimeout(async () => {
       const query = this.mergeQuery.trim();
       if (!query) return void (this.mergeFound = []);
-      await this.try(async () => {
+      try {
         const { contacts } = await desk.call("search_contacts", { account_id: desk.account.id, query, page_size: 6 });
+        // an answer to an older question, or of another contact
+        if (query !== this.mergeQuery.trim() || id !== this.#id.toLowerCase()) return;
         this.mergeFound = contacts.filter((/** @type {ContactV2} */ one) => one.id !== id);
-      });
+      } catch (error) {
+        this.refusal = reasonOf(error);
+      }
     }, PAUSE);
   }
 
@@ -540,6 +577,18 @@ function written(field) {
     notes: field("notes") || null,
     conversation_status: field("conversation_status"),
   };
+}
+
+/**
+ * What differs of what stands in the form.
+ *
+ * @param {Partial<ContactV2>} before
+ * @param {Record<string, unknown>} now
+ * @returns {Record<string, unknown>}
+ */
+function changesOf(before, now) {
+  const differs = (/** @type {string} */ field) => JSON.stringify(now[field] || null) !== JSON.stringify(/** @type {any} */ (before)[field] || null);
+  return Object.fromEntries(WRITTEN.filter(differs).map((field) => [field, now[field] || null]));
 }
 
 /** @param {{ name?: string | null, profile_name?: string | null, phone?: string | null }} contact */

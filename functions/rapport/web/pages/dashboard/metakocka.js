@@ -94,8 +94,8 @@ export class MetakockaPage extends SectionPage {
       <section class="section-part" aria-labelledby="runs-title">
         <h2 id="runs-title">${text("sync.runs")}</h2>
         ${runs.error && !latest.length ? trouble(text("sync.failed"), runs.error) : nothing}
-        ${!runs.error && runs.state === "connecting" && !latest.length ? skeleton(3) : nothing}
-        ${!runs.error && runs.state !== "connecting" && !latest.length ? emptiness(deskIcons.sync, text("sync.runs.none"), text("sync.runs.none.more")) : nothing}
+        ${!runs.error && !runs.isLoaded ? skeleton(3) : nothing}
+        ${!runs.error && runs.isLoaded && !latest.length ? emptiness(deskIcons.sync, text("sync.runs.none"), text("sync.runs.none.more")) : nothing}
         <ul class="cards" aria-live="polite">${repeat(latest, ({ id }) => id, (run) => html`<li class="card-plain run">${runOf(run)}</li>`)}</ul>
       </section>
       ${this.#failures()}
@@ -107,8 +107,7 @@ export class MetakockaPage extends SectionPage {
     if (!desk.isAdmin) return html`<p class="muted">${text("sync.readers")}</p>`;
     const shown = this.look("connection", this.#connection);
     const connection = shown?.rows[0];
-    if (shown?.state === "connecting" && !connection) return skeleton(1);
-    if (shown?.error && !connection) return trouble(text("sync.failed"), shown.error);
+    if (!shown?.isLoaded) return shown?.error ? trouble(text("sync.failed"), shown.error) : skeleton(1);
     if (!connection) {
       return html`<form class="form card-plain" @submit=${(/** @type {SubmitEvent} */ event) => this.#connect(desk, event)}>
         <p><strong>${text("sync.connect")}</strong></p>
@@ -170,7 +169,7 @@ export class MetakockaPage extends SectionPage {
       <p class="muted">${text(one.question === "contact" ? "sync.question.contact" : "sync.question.partner")}</p>
       ${mayDecide
         ? html`<div class="drop-list">
-            ${choices.map(({ id, name }) => html`<button type="button" class="drop-item" ?disabled=${this.isBusy} @click=${() => this.#decide(desk, one, id)}>${icons.person}<span><bdi>${name}</bdi></span></button>`)}
+            ${repeat(choices, ({ id }) => id, ({ id, name }) => html`<button type="button" class="drop-item" ?disabled=${this.isBusy} @click=${() => this.#decide(desk, one, id)}>${icons.person}<span><bdi>${name}</bdi></span></button>`)}
             <button type="button" class="drop-item" ?disabled=${this.isBusy} @click=${() => this.#decide(desk, one, "new")}>${icons.plus}<span>${text("sync.new")}</span></button>
             ${one.question === "partner" ? html`<button type="button" class="drop-item" ?disabled=${this.isBusy} @click=${() => this.#decide(desk, one, "unlink")}>${icons.close}<span>${text("sync.unlink")}</span></button>` : nothing}
           </div>`

@@ -6,7 +6,7 @@ import { appointmentTime } from "@rapport/live/elements/format.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { emptiness, pill, skeleton, trouble } from "@rapport/live/elements/parts.js";
 import { text, word } from "@rapport/live/elements/texts.js";
-import { SectionPage, fieldsOf } from "./section_page.js";
+import { SectionPage, fieldsOf, withHeld } from "./section_page.js";
 import "./template_field.js";
 import { sendable } from "./templates.js";
 
@@ -43,6 +43,8 @@ export class RemindersPage extends SectionPage {
   #rules = null;
   /** @type {ReturnType<typeof followReminders> | null} */
   #upcoming = null;
+  /** The rule that is being changed, as it was when that began. @type {Rule | null} */
+  #edited = null;
 
   constructor() {
     super();
@@ -83,7 +85,7 @@ export class RemindersPage extends SectionPage {
     const shown = this.look("rules", this.#rules);
     const upcoming = this.look("upcoming", this.#upcoming);
     if (!desk || !shown || !upcoming) return nothing;
-    const rules = shown.rows.filter(({ account_id }) => account_id === desk.account.id);
+    const rules = withHeld(shown.rows.filter(({ account_id }) => account_id === desk.account.id), this.#edited, "name");
     return html`<div class="section-page">
       <header class="section-head"><h1>${text("desk.reminders")}</h1><p class="muted">${text("desk.rules.lead")}</p></header>
       ${this.told()}
@@ -93,8 +95,8 @@ export class RemindersPage extends SectionPage {
           ? html`<button type="button" class="button" @click=${() => this.#edit(null)}>${icons.plus}${text("desk.rules.new")}</button>`
           : html`<p class="muted">${text("desk.rules.readers")}</p>`}
       ${shown.error && !rules.length ? trouble(text("desk.rules.failed"), shown.error) : nothing}
-      ${!shown.error && shown.state === "connecting" && !rules.length ? skeleton(3) : nothing}
-      ${!rules.length && shown.state !== "connecting" && !shown.error && this.editing !== "new" ? emptiness(deskIcons.bell, text("desk.rules.none"), text("desk.rules.none.more")) : nothing}
+      ${!shown.error && !shown.isLoaded ? skeleton(3) : nothing}
+      ${!rules.length && shown.isLoaded && !shown.error && this.editing !== "new" ? emptiness(deskIcons.bell, text("desk.rules.none"), text("desk.rules.none.more")) : nothing}
       <ul class="cards">
         ${repeat(rules, ({ id }) => id, (rule) => html`<li class="card-plain">
           ${this.editing === rule.id
@@ -201,12 +203,14 @@ export class RemindersPage extends SectionPage {
       () => desk.ask(id ? table.update(columns).eq("id", id).select("id") : table.insert({ ...columns, account_id: desk.account.id }).select("id")),
       text("desk.saved"),
     );
-    if (isDone) this.editing = "";
+    // unless another is being changed meanwhile
+    if (isDone && this.editing === (id ?? "new")) this.#end();
   }
 
   /** @param {Rule | null | undefined} rule null for a new one, undefined for none */
   async #edit(rule) {
     this.editing = rule === undefined ? "" : (rule?.id ?? "new");
+    this.#edited = rule ?? null;
     this.kind = rule?.kind ?? "before_appointment";
     this.template = /** @type {FilledTemplate | null} */ (/** @type {unknown} */ (rule?.template ?? null));
     this.trial = null;
@@ -215,7 +219,13 @@ export class RemindersPage extends SectionPage {
     /** @type {HTMLElement | null} */ (this.querySelector("form input"))?.focus();
   }
 
+  #end() {
+    this.editing = "";
+    this.#edited = null;
+  }
+
   #close() {
+    this.#end();
     this.#rules?.close();
     this.#upcoming?.close();
     this.#rules = this.#upcoming = null;

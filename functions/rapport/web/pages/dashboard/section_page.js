@@ -45,7 +45,8 @@ export class SectionPage extends PageElement {
     this.isBusy = true;
     try {
       await work();
-      this.notice = notice;
+      // unless the work has more to tell
+      this.notice ||= notice;
       return true;
     } catch (error) {
       this.refusal = reasonOf(error);
@@ -57,6 +58,23 @@ export class SectionPage extends PageElement {
 }
 
 /**
+ * Rows, with the one that is being changed as it was when that began: its form stays where it is,
+ * with what is typed in it, whatever others do to the row meanwhile.
+ *
+ * @template {{ readonly id: string }} R
+ * @param {readonly R[]} rows in the order of a column
+ * @param {R | null} held
+ * @param {keyof R} column
+ * @returns {readonly R[]}
+ */
+export function withHeld(rows, held, column) {
+  if (!held) return rows;
+  const others = rows.filter(({ id }) => id !== held.id);
+  const place = others.findIndex((row) => row[column] > held[column]);
+  return others.toSpliced(place < 0 ? others.length : place, 0, held);
+}
+
+/**
  * The fields of a form that was sent, which stays where it is.
  *
  * @param {SubmitEvent} event
@@ -64,6 +82,16 @@ export class SectionPage extends PageElement {
  */
 export function fieldsOf(event) {
   event.preventDefault();
-  const fields = new FormData(/** @type {HTMLFormElement} */ (event.target));
+  return fieldsIn(/** @type {HTMLFormElement} */ (event.target));
+}
+
+/**
+ * The fields of a form.
+ *
+ * @param {HTMLFormElement} form
+ * @returns {(name: string) => string}
+ */
+export function fieldsIn(form) {
+  const fields = new FormData(form);
   return (name) => String(fields.get(name) ?? "").trim();
 }

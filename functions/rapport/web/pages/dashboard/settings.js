@@ -7,7 +7,7 @@ import "@rapport/live/elements/push_switch.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 import { languageChoice } from "../common/app_page.js";
 import { ACCOUNT_COLUMNS } from "./desk.js";
-import { SectionPage, fieldsOf } from "./section_page.js";
+import { SectionPage, fieldsOf, withHeld } from "./section_page.js";
 
 /** @import { Desk, Label, SavedReply } from "./desk.js" */
 
@@ -29,6 +29,8 @@ export class SettingsPage extends SectionPage {
     this.editing = "";
     /** @type {Record<string, number> | null} */
     this.limits = null;
+    /** The row that is being changed, as it was when that began. @type {any} */
+    this.edited = null;
   }
 
   /**
@@ -38,6 +40,7 @@ export class SettingsPage extends SectionPage {
   willUpdate(changed) {
     if (!changed.has("path") && !changed.has("desk")) return;
     this.editing = this.refusal = this.notice = "";
+    this.edited = null;
     if (this.#part === "business") void this.#readLimits();
   }
 
@@ -62,7 +65,7 @@ export class SettingsPage extends SectionPage {
 
   /** @param {Desk} desk */
   #replies(desk) {
-    const rows = this.look("replies", desk.replies) ? desk.replyRows : [];
+    const rows = withHeld(this.look("replies", desk.replies) ? desk.replyRows : [], /** @type {SavedReply | null} */ (this.edited), "short_code");
     return html`<p class="muted">${text("desk.replies.lead")}</p>
       ${this.editing === "new"
         ? html`<div class="card-plain">${this.#replyForm(desk, null)}</div>`
@@ -81,7 +84,7 @@ export class SettingsPage extends SectionPage {
                 </div>
                 ${desk.isWriter
                   ? html`<p class="actions">
-                      <button type="button" class="button-icon" aria-label=${text("desk.edit.this", { name: row.short_code })} @click=${() => this.#edit(row.id)}>${deskIcons.pencil}</button>
+                      <button type="button" class="button-icon" aria-label=${text("desk.edit.this", { name: row.short_code })} @click=${() => this.#edit(row.id, row)}>${deskIcons.pencil}</button>
                       <button type="button" class="button-icon" aria-label=${text("desk.delete.this", { name: row.short_code })}
                         @click=${() => this.try(() => desk.ask(desk.from("saved_replies").delete().eq("id", row.id).select("id")), text("desk.deleted"))}>${deskIcons.trash}</button>
                     </p>`
@@ -133,12 +136,16 @@ export class SettingsPage extends SectionPage {
       () => desk.ask(row ? table.update(reply).eq("id", row.id).select("id") : table.insert({ ...reply, account_id: desk.account.id }).select("id")),
       text("desk.saved"),
     );
-    if (isDone) this.editing = "";
+    // unless another is being changed meanwhile
+    if (isDone && this.editing === (row?.id ?? "new")) {
+      this.editing = "";
+      this.edited = null;
+    }
   }
 
   /** @param {Desk} desk */
   #labels(desk) {
-    const rows = this.look("labels", desk.labels) ? desk.labelRows : [];
+    const rows = withHeld(this.look("labels", desk.labels) ? desk.labelRows : [], /** @type {Label | null} */ (this.edited), "name");
     return html`<p class="muted">${text("desk.labels.lead")}</p>
       ${this.editing === "new"
         ? html`<div class="card-plain">${this.#labelForm(desk, null)}</div>`
@@ -154,7 +161,7 @@ export class SettingsPage extends SectionPage {
                 <p class="card-words"><span class="tag label-tag" .style=${`--label: ${row.colour}`}><span class="label-dot"></span><bdi>${row.name}</bdi></span></p>
                 ${desk.isWriter
                   ? html`<p class="actions">
-                      <button type="button" class="button-icon" aria-label=${text("desk.edit.this", { name: row.name })} @click=${() => this.#edit(row.id)}>${deskIcons.pencil}</button>
+                      <button type="button" class="button-icon" aria-label=${text("desk.edit.this", { name: row.name })} @click=${() => this.#edit(row.id, row)}>${deskIcons.pencil}</button>
                       <button type="button" class="button-icon" aria-label=${text("desk.delete.this", { name: row.name })}
                         @click=${() => this.try(() => desk.ask(desk.from("labels").delete().eq("id", row.id).select("id")), text("desk.deleted"))}>${deskIcons.trash}</button>
                     </p>`
@@ -194,7 +201,11 @@ export class SettingsPage extends SectionPage {
       () => desk.ask(row ? table.update(label).eq("id", row.id).select("id") : table.insert({ ...label, account_id: desk.account.id }).select("id")),
       text("desk.saved"),
     );
-    if (isDone) this.editing = "";
+    // unless another is being changed meanwhile
+    if (isDone && this.editing === (row?.id ?? "new")) {
+      this.editing = "";
+      this.edited = null;
+    }
   }
 
   /** @param {Desk} desk */
@@ -209,7 +220,7 @@ export class SettingsPage extends SectionPage {
     const isReader = !desk.isAdmin;
     return html`${isReader ? html`<p class="muted">${text("desk.business.readers")}</p>` : nothing}
       <form class="form card-plain" @submit=${(/** @type {SubmitEvent} */ event) => this.#saveBusiness(desk, event)}>
-        <fieldset class="form plain" ?disabled=${isReader || this.isBusy}>
+        <fieldset class="form plain" ?disabled=${isReader}>
           <legend class="hidden">${text("desk.settings.business")}</legend>
           <label class="field"><span>${text("desk.business.name")}</span><input name="name" required maxlength="200" .value=${account.name} /></label>
           <div class="form-row">
@@ -231,7 +242,7 @@ export class SettingsPage extends SectionPage {
             </div>
           </fieldset>
           <label class="check"><input type="checkbox" name="assigns_in_turn" ?checked=${account.assigns_in_turn} /><span>${text("desk.business.turn")}</span></label>
-          ${isReader ? nothing : html`<p class="actions"><button type="submit" class="button button-main">${text("desk.save")}</button></p>`}
+          ${isReader ? nothing : html`<p class="actions"><button type="submit" class="button button-main" ?disabled=${this.isBusy}>${text("desk.save")}</button></p>`}
         </fieldset>
       </form>
       ${this.limits
@@ -268,9 +279,13 @@ export class SettingsPage extends SectionPage {
     }, text("desk.saved"));
   }
 
-  /** @param {string} id */
-  async #edit(id) {
+  /**
+   * @param {string} id
+   * @param {Label | SavedReply | null} [row]
+   */
+  async #edit(id, row = null) {
     this.editing = id;
+    this.edited = row;
     this.refusal = this.notice = "";
     await this.updateComplete;
     /** @type {HTMLElement | null} */ (this.querySelector("form input"))?.focus();
