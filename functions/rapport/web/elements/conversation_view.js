@@ -62,6 +62,7 @@ export class ConversationView extends PageElement {
     instead: { attribute: false },
     tools: { attribute: false },
     suggestions: { attribute: false },
+    drafts: { attribute: false },
     ending: { state: true },
     answered: { state: true },
     reacting: { state: true },
@@ -124,6 +125,8 @@ export class ConversationView extends PageElement {
     this.tools = null;
     /** What a slash may become. @type {readonly Suggestion[] | null} */
     this.suggestions = null;
+    /** Texts that were begun, by chat, where they outlive the view. @type {Map<string, string> | null} */
+    this.drafts = null;
     /** The bubble after the last one that is in the page; null at the end. @type {number | null} */
     this.ending = null;
     /** The message that is answered. @type {Readonly<Message> | null} */
@@ -187,7 +190,7 @@ export class ConversationView extends PageElement {
     const { bubbles } = all;
     const end = Math.min(this.ending ?? bubbles.length, bubbles.length);
     const start = Math.max(0, end - MOST_BUBBLES);
-    const isLoading = !bubbles.length && shown.state === "connecting";
+    const isLoading = !bubbles.length && !shown.isLoaded;
     const waits = bubbles.filter(({ pending }) => pending?.state === "pending").length;
     return html`<div
         class="chat"
@@ -237,6 +240,7 @@ export class ConversationView extends PageElement {
           .instead=${this.instead}
           .tools=${this.tools}
           .suggestions=${this.suggestions}
+          .drafts=${this.drafts}
           @message-sent=${this.#toEnd}
           @reply-ended=${() => (this.answered = null)}
         ></message-composer>

@@ -33,6 +33,8 @@ export class DropDown extends PageElement {
     /** Whether what the button shows has words, which are its name then. */
     this.hasWords = false;
     this.isOpen = false;
+    /** How often it was opened: who closes it later can tell whether it is still the same time. */
+    this.openings = 0;
   }
 
   /** @override */
@@ -68,6 +70,7 @@ export class DropDown extends PageElement {
 
   /** Shows the panel, with the focus on what is first in it. */
   async open() {
+    this.openings += 1;
     this.isOpen = true;
     this.tell("drop-open");
     await this.updateComplete;

@@ -43,13 +43,14 @@ export class MessageComposer extends PageElement {
     instead: { attribute: false },
     tools: { attribute: false },
     suggestions: { attribute: false },
+    drafts: { attribute: false },
     active: { state: true },
     isRecording: { state: true },
     trouble: { state: true },
   };
 
   /** Texts that were begun, by chat. @type {Map<string, string>} */
-  #drafts = new Map();
+  #own = new Map();
   /** What followed the slash when it was last told. @type {string | null} */
   #slash = null;
   /** @type {Uploads | null} */
@@ -81,6 +82,8 @@ export class MessageComposer extends PageElement {
     this.tools = null;
     /** @type {readonly Suggestion[] | null} */
     this.suggestions = null;
+    /** Where texts that were begun are kept, by chat; without it, here. @type {Map<string, string> | null} */
+    this.drafts = null;
     this.active = 0;
     this.isRecording = false;
     /** What went wrong with the last try to send. */
@@ -89,7 +92,7 @@ export class MessageComposer extends PageElement {
 
   /** The text that is begun. */
   get words() {
-    return this.#drafts.get(this.#name) ?? "";
+    return (this.drafts ?? this.#own).get(this.#name) ?? "";
   }
 
   /**
@@ -428,7 +431,7 @@ export class MessageComposer extends PageElement {
 
   /** @param {string} words */
   #keep(words) {
-    this.#drafts.set(this.#name, words);
+    (this.drafts ?? this.#own).set(this.#name, words);
     // at once: keys that follow must find it so
     if (this.#field && this.#field.value !== words) this.#field.value = words;
     this.#tellSlash();

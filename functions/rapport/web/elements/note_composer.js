@@ -23,6 +23,8 @@ export class NoteComposer extends PageElement {
     members: { attribute: false },
     refusal: {},
     isBusy: { attribute: false },
+    drafts: { attribute: false },
+    about: { attribute: false },
     note: { state: true },
     found: { state: true },
     chosen: { state: true },
@@ -35,10 +37,22 @@ export class NoteComposer extends PageElement {
     /** Why the last one was not kept. */
     this.refusal = "";
     this.isBusy = false;
+    /** Where notes that were begun are kept, by what they are about. @type {Map<string, string> | null} */
+    this.drafts = null;
+    this.about = "";
     this.note = "";
     /** The members whose names begin so; null while no name is begun. @type {readonly Mentionable[] | null} */
     this.found = null;
     this.chosen = 0;
+  }
+
+  /**
+   * @override
+   * @param {Map<string, unknown>} changed
+   */
+  willUpdate(changed) {
+    if (changed.has("about")) this.note = this.drafts?.get(this.about) ?? "";
+    else if (changed.has("note")) this.drafts?.set(this.about, this.note);
   }
 
   /** @override */

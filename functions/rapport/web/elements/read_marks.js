@@ -13,6 +13,8 @@ export class ReadMarks {
   /** Up to where is still to be marked, by conversation. @type {Map<string, number>} */
   #waiting = new Map();
   #isMarking = false;
+  /** The round that goes on. */
+  #marking = Promise.resolve();
   #isClosed = false;
   #failures = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -39,6 +41,16 @@ export class ReadMarks {
     this.#hurry();
   }
 
+  /**
+   * Marks nothing more in a conversation, which is to be unread; waits for what is on its way.
+   *
+   * @param {string} conversationId
+   */
+  async leave(conversationId) {
+    this.#waiting.delete(conversationId);
+    await this.#marking;
+  }
+
   /** Marks nothing more. */
   close() {
     this.#isClosed = true;
@@ -46,7 +58,7 @@ export class ReadMarks {
   }
 
   #hurry = () => {
-    if (!this.#isMarking) void this.#markAll();
+    if (!this.#isMarking) this.#marking = this.#markAll();
   };
 
   async #markAll() {

@@ -1,4 +1,5 @@
 import { html, nothing } from "lit";
+import { repeat } from "lit/directives/repeat.js";
 import { Conflict } from "@rapport/live";
 import { markUnread } from "@rapport/live/desk";
 import { ConversationView } from "@rapport/live/elements/conversation_view.js";
@@ -10,6 +11,7 @@ import { PageElement } from "@rapport/live/elements/live_element.js";
 import { avatar, pill, reasonOf } from "@rapport/live/elements/parts.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 import { asidesOf } from "./asides.js";
+import { withHeld } from "./section_page.js";
 import { laterToday, nextWeek, tomorrow } from "./times.js";
 
 /** @import { Outbox } from "@rapport/live" */
@@ -55,16 +57,21 @@ export class ConversationPane extends PageElement {
     mode: { state: true },
     refusal: { state: true },
     notice: { state: true },
-    suggestions: { state: true },
+    slash: { state: true },
     noteRefusal: { state: true },
     isNoting: { state: true },
     editingNote: { state: true },
     editingLater: { state: true },
+    isLaterOpen: { state: true },
     isLabelling: { state: true },
   };
 
   /** The asides of the notes as they were last told. @type {{ of: unknown, editing: string, asides: Aside[] } | null} */
   #asides = null;
+  /** The saved replies that a slash may become, as they were last found. @type {{ of: unknown, slash: string | null, found: { id: string, title: string, detail: string }[] | null } | null} */
+  #suggested = null;
+  /** What is sent later and being changed, as it was when that began. @type {Scheduled | null} */
+  #changed = null;
   /** What shows the text that is begun. */
   #view = () => /** @type {any} */ (this.querySelector("conversation-view"));
 
@@ -86,12 +93,14 @@ export class ConversationPane extends PageElement {
     this.mode = "reply";
     this.refusal = "";
     this.notice = "";
-    /** @type {{ id: string, title: string, detail: string }[] | null} */
-    this.suggestions = null;
+    /** What follows the slash that begins the text. @type {string | null} */
+    this.slash = null;
     this.noteRefusal = "";
     this.isNoting = false;
     this.editingNote = "";
     this.editingLater = "";
+    /** Whether what is sent later is unfolded. */
+    this.isLaterOpen = false;
     this.isLabelling = false;
   }
 
@@ -103,8 +112,9 @@ export class ConversationPane extends PageElement {
     if (!changed.has("opened")) return;
     this.mode = "reply";
     this.refusal = this.notice = this.noteRefusal = this.editingNote = this.editingLater = "";
-    this.suggestions = null;
-    this.isLabelling = false;
+    this.slash = null;
+    this.#changed = null;
+    this.isLaterOpen = this.isLabelling = false;
   }
 
   /** @override */
@@ -147,10 +157,11 @@ export class ConversationPane extends PageElement {
         .closed=${closed}
         .asides=${this.#asidesOf(desk, opened)}
         .top=${this.#top(desk, opened)}
-        .instead=${this.mode === "note" ? this.#noteComposer(desk) : null}
+        .instead=${this.mode === "note" ? this.#noteComposer(desk, opened) : null}
         .tools=${this.#later(desk, opened)}
-        .suggestions=${this.suggestions}
-        @composer-slash=${(/** @type {CustomEvent<{ beginning: string | null }>} */ event) => this.#suggest(desk, event.detail.beginning)}
+        .suggestions=${this.#suggestions(desk)}
+        .drafts=${desk.drafts}
+        @composer-slash=${(/** @type {CustomEvent<{ beginning: string | null }>} */ event) => (this.slash = event.detail.beginning)}
         @composer-choice=${(/** @type {CustomEvent<string>} */ event) => this.#fill(desk, opened, event.detail)}
         @message-typed=${() => opened.staffTypes.say()}
         @messages-seen=${(/** @type {CustomEvent<{ conversationId: string, seq: number }>} */ event) => opened.marks.note(event.detail)}
@@ -236,7 +247,7 @@ export class ConversationPane extends PageElement {
     const others = desk.writers.filter(({ user_id }) => user_id !== row.assignee_id);
     const online = this.look("desk", desk.presence)?.onlineUsers ?? {};
     return html`<p class="drop-title">${text("desk.hand-over")}</p>
-      ${others.map(
+      ${repeat(others, ({ user_id }) => user_id,
         (member) => html`<button type="button" class="drop-item" @click=${() => this.#handOver(desk, row, member.user_id)}>
           ${avatar(member.display_name, member.user_id)}
           <span><bdi>${member.display_name}</bdi>${member.user_id === desk.userId ? html` <span class="muted">(${text("desk.you")})</span>` : nothing}</span>
@@ -282,7 +293,7 @@ export class ConversationPane extends PageElement {
     const labels = this.look("labels", desk.labels) ? desk.labelRows : [];
     return html`<p class="drop-title">${text("desk.labels")}</p>
       <div class="drop-list">
-        ${labels.map(
+        ${repeat(labels, ({ id }) => id,
           (label) => html`<label class="drop-item"
             ><input
               type="checkbox"
@@ -321,7 +332,7 @@ export class ConversationPane extends PageElement {
         save: (id, note, mentions) =>
           this.#do(async () => {
             await desk.ask(desk.from("conversation_notes").update({ note, mentions }).eq("id", id).select("id"));
-            this.editingNote = "";
+            if (this.editingNote === id) this.editingNote = "";
           }),
         remove: (note_id) => void this.#do(() => desk.call("delete_note", { note_id })),
       });
@@ -333,7 +344,8 @@ export class ConversationPane extends PageElement {
   /** What stands above the composer: what is sent later, and whether a reply or a note is written. @param {Desk} desk @param {Opened} opened */
   #top(desk, opened) {
     const later = /** @type {readonly Scheduled[]} */ (/** @type {unknown} */ (this.look("scheduled", opened.scheduled)?.rows ?? []));
-    const shown = later.filter(({ status, updated_at }) => status === "waiting" || (status === "failed" && Date.parse(updated_at) > Date.now() - FAILED_LASTS));
+    const lasting = later.filter(({ status, updated_at }) => status === "waiting" || (status === "failed" && Date.parse(updated_at) > Date.now() - FAILED_LASTS));
+    const shown = withHeld(lasting, this.#changed, "send_at");
     return html`${shown.length ? this.#scheduled(desk, shown) : nothing}
       ${desk.isWriter
         ? html`<div class="composer-top segments" role="group" aria-label=${text("desk.write")}>
@@ -351,10 +363,11 @@ export class ConversationPane extends PageElement {
    * @param {readonly Scheduled[]} rows
    */
   #scheduled(desk, rows) {
-    return html`<details class="later" ?open=${rows.some(({ status }) => status === "failed")}>
+    return html`<details class="later" ?open=${this.isLaterOpen || rows.some(({ status }) => status === "failed")}
+      @toggle=${(/** @type {Event} */ event) => (this.isLaterOpen = /** @type {HTMLDetailsElement} */ (event.target).open)}>
       <summary>${icons.clock}${text("desk.later.count", { n: rows.length })}<span class="muted">${weekdayOf(rows[0].send_at)}</span></summary>
       <ul>
-        ${rows.map(
+        ${repeat(rows, ({ id }) => id,
           (row) => html`<li class="later-row">
             ${this.editingLater === row.id
               ? html`<form class="inline" @submit=${(/** @type {SubmitEvent} */ event) => this.#changeLater(desk, row, event)}>
@@ -362,7 +375,7 @@ export class ConversationPane extends PageElement {
                   <label class="field"><span>${text("desk.later.words")}</span><textarea name="message" rows="2" required maxlength="4096" .value=${row.message}></textarea></label>
                   <div class="actions">
                     <button type="submit" class="button button-main">${text("desk.save")}</button>
-                    <button type="button" class="button" @click=${() => (this.editingLater = "")}>${text("desk.back")}</button>
+                    <button type="button" class="button" @click=${() => this.#editLater(null)}>${text("desk.back")}</button>
                   </div>
                 </form>`
               : html`<p>
@@ -375,7 +388,7 @@ export class ConversationPane extends PageElement {
                     ? html`<p class="bubble-trouble" role="alert">${text("chat.not-sent", { reason: row.error_message ?? "" })}</p>`
                     : desk.isWriter
                       ? html`<p class="actions">
-                          <button type="button" class="link" @click=${() => (this.editingLater = row.id)}>${text("desk.change")}</button>
+                          <button type="button" class="link" @click=${() => this.#editLater(row)}>${text("desk.change")}</button>
                           <button type="button" class="link" @click=${() => this.#do(() => desk.ask(desk.from("scheduled_messages").update({ status: "cancelled" }).eq("id", row.id).select("id")))}>
                             ${text("desk.later.cancel")}
                           </button>
@@ -387,9 +400,14 @@ export class ConversationPane extends PageElement {
     </details>`;
   }
 
-  /** @param {Desk} desk */
-  #noteComposer(desk) {
+  /**
+   * @param {Desk} desk
+   * @param {Opened} opened
+   */
+  #noteComposer(desk, opened) {
     return html`<note-composer
+      .drafts=${desk.draftNotes}
+      .about=${opened.id}
       .members=${desk.members.filter(({ user_id }) => user_id !== desk.userId)}
       .refusal=${this.noteRefusal}
       .isBusy=${this.isNoting}
@@ -449,9 +467,11 @@ export class ConversationPane extends PageElement {
    */
   async #do(work) {
     this.refusal = this.notice = "";
+    // the panel from which it is done; one that is opened meanwhile is in use
+    const open = [.../** @type {NodeListOf<DropDown>} */ (this.querySelectorAll("drop-down"))].filter(({ isOpen }) => isOpen).map((panel) => ({ panel, openings: panel.openings }));
     try {
       await work();
-      for (const one of /** @type {NodeListOf<DropDown>} */ (this.querySelectorAll("drop-down"))) one.close();
+      for (const { panel, openings } of open) if (panel.openings === openings) panel.close();
       return true;
     } catch (error) {
       this.refusal = reasonOf(error);
@@ -541,9 +561,13 @@ export class ConversationPane extends PageElement {
   async #markUnread(desk, row) {
     const { opened } = this;
     if (!opened) return;
-    const isDone = await this.#do(() => markUnread(opened.messages, row.id));
+    const isDone = await this.#do(async () => {
+      // what was in sight and is still to be marked would make it read again
+      await opened.marks.leave(row.id);
+      await markUnread(opened.messages, row.id);
+    });
     // who stays here would read it again
-    if (isDone) location.hash = "";
+    if (isDone && this.opened === opened) location.hash = "";
   }
 
   /**
@@ -557,25 +581,32 @@ export class ConversationPane extends PageElement {
     this.noteRefusal = "";
     try {
       await desk.ask(desk.from("conversation_notes").insert({ conversation_id: opened.id, note, mentions }).select("id"));
-      /** @type {NoteComposer | null} */ (this.querySelector("note-composer"))?.clear();
+      const composer = /** @type {NoteComposer | null} */ (this.querySelector("note-composer"));
+      // unless another is written meanwhile
+      if (this.opened !== opened || !composer) desk.draftNotes.delete(opened.id);
+      else if (composer.note.trim() === note) composer.clear();
     } catch (error) {
-      this.noteRefusal = reasonOf(error);
+      if (this.opened === opened) this.noteRefusal = reasonOf(error);
     }
     this.isNoting = false;
   }
 
   /**
+   * The saved replies that begin as what follows the slash: the same object until others do.
+   *
    * @param {Desk} desk
-   * @param {string | null} beginning
    */
-  #suggest(desk, beginning) {
-    const wanted = beginning?.toLowerCase();
-    this.suggestions =
-      wanted === undefined
-        ? null
-        : desk.replyRows
-            .filter(({ short_code, title }) => short_code.startsWith(wanted) || title?.toLowerCase().startsWith(wanted))
-            .map(({ id, short_code, title, text: words }) => ({ id, title: `/${short_code}`, detail: title || words }));
+  #suggestions(desk) {
+    const wanted = this.slash?.toLowerCase();
+    if (wanted === undefined) return null;
+    const of = this.look("replies", desk.replies)?.rows;
+    if (this.#suggested?.of !== of || this.#suggested?.slash !== wanted) {
+      const found = desk.replyRows
+        .filter(({ short_code, title }) => short_code.startsWith(wanted) || title?.toLowerCase().startsWith(wanted))
+        .map(({ id, short_code, title, text: words }) => ({ id, title: `/${short_code}`, detail: title || words }));
+      this.#suggested = { of, slash: wanted, found };
+    }
+    return this.#suggested.found;
   }
 
   /**
@@ -584,7 +615,7 @@ export class ConversationPane extends PageElement {
    * @param {string} reply_id
    */
   async #fill(desk, opened, reply_id) {
-    this.suggestions = null;
+    this.slash = null;
     await this.#do(async () => {
       const filled = await desk.call("fill_saved_reply", { reply_id, conversation_id: opened.id });
       this.#view()?.write?.(filled);
@@ -605,11 +636,17 @@ export class ConversationPane extends PageElement {
       // to the minute: what is not touched stays as it was
       ...(at === fieldOf(row.send_at) ? {} : { send_at: new Date(at).toISOString() }),
     };
-    if (!Object.keys(patch).length) return void (this.editingLater = "");
+    if (!Object.keys(patch).length) return this.#editLater(null);
     return this.#do(async () => {
       await desk.ask(desk.from("scheduled_messages").update(patch).eq("id", row.id).select("id"));
-      this.editingLater = "";
+      if (this.editingLater === row.id) this.#editLater(null);
     });
+  }
+
+  /** @param {Scheduled | null} row */
+  #editLater(row) {
+    this.editingLater = row?.id ?? "";
+    this.#changed = row;
   }
 }
 
