@@ -44,6 +44,8 @@ export class InboxList extends PageElement {
   #end = new IntersectionObserver((seen) => seen.some(({ isIntersecting }) => isIntersecting) && this.tell("inbox-more"));
   /** @type {Element | null} */
   #observed = null;
+  /** The conversation that has the focus while rows change their places. */
+  #focused = "";
 
   constructor() {
     super();
@@ -83,7 +85,17 @@ export class InboxList extends PageElement {
   }
 
   /** @override */
+  willUpdate() {
+    const { activeElement } = document;
+    this.#focused = this.contains(activeElement) ? (/** @type {HTMLElement} */ (activeElement).dataset.id ?? "") : "";
+  }
+
+  /** @override */
   updated() {
+    // a row that was moved has lost it
+    if (this.#focused && document.activeElement === document.body) {
+      /** @type {HTMLElement | null} */ (this.querySelector(`[data-id="${CSS.escape(this.#focused)}"]`))?.focus({ preventScroll: true });
+    }
     const end = this.querySelector(".inbox-more");
     if (end === this.#observed) return;
     this.#end.disconnect();
