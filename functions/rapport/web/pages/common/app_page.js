@@ -31,6 +31,9 @@ export class WrongPage extends Error {
 
 /** A page that begins with signing in: its client, its session and its live client. */
 export class AppPage extends PageElement {
+  /** Who is signing in. @type {string | undefined} */
+  #entering;
+
   /** @override */
   static properties = {
     user: { state: true },
@@ -162,8 +165,10 @@ export class AppPage extends PageElement {
   async #changed(user) {
     if (user?.id === this.user?.id) return;
     if (this.user) return location.replace(location.pathname);
+    // the client says more than once who has signed in
+    if (!user || user.id === this.#entering) return;
     try {
-      if (user) await this.#enter(user);
+      await this.#enter(user);
     } catch (error) {
       this.#fail(error);
     }
@@ -171,6 +176,7 @@ export class AppPage extends PageElement {
 
   /** @param {User} user */
   async #enter(user) {
+    this.#entering = user.id;
     const supabase = /** @type {SupabaseClient} */ (this.supabase);
     this.live = createLive(supabase);
     this.files = this.config?.functions_url ? new Files(supabase, this.config.functions_url) : null;

@@ -41,6 +41,8 @@ export class PhoneChat {
   #isClosed = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #next;
+  /** How often it has looked: the last answer counts. */
+  #looks = 0;
   #phone;
 
   /** @param {Phone} phone */
@@ -60,6 +62,7 @@ export class PhoneChat {
       rows: this.#rows(),
       pending: this.#waiting.map((one) => pendingOf(one)),
       state: this.#isLoaded ? "connected" : "connecting",
+      isLoaded: this.#isLoaded,
       isConnected: !this.#isAway,
       error: null,
       latestUpdate: null,
@@ -127,11 +130,13 @@ export class PhoneChat {
 
   async #look() {
     clearTimeout(this.#next);
+    const look = ++this.#looks;
     try {
       const query = new URLSearchParams({ phone_number_id: this.#phone.phone_number_id, to: this.#phone.number, limit: String(SHOWN) });
       const answer = await fetch(`messages?${query}`);
       if (!answer.ok) throw new Error(String(answer.status));
       const { messages, written, reads } = await answer.json();
+      if (look !== this.#looks) return;
       this.#received = messages;
       this.#written = written;
       this.#read = new Set(reads.map((/** @type {any} */ read) => read.message_id));
@@ -139,6 +144,7 @@ export class PhoneChat {
       const brought = new Set(written.map((/** @type {any} */ one) => one.id));
       if (this.#waiting.some(({ id }) => brought.has(id))) this.#keep(this.#waiting.filter(({ id }) => !brought.has(id)));
     } catch {
+      if (look !== this.#looks) return;
       this.#isAway = true;
     }
     this.#isLoaded = true;
