@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
-from tests.integration.pages import People, check_accessible, chromium
+from playwright.sync_api import APIResponse, Browser, Locator, Page, Route, expect
+from tests.integration.pages import People, check_accessible, chromium, comes
 
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack
@@ -152,6 +152,14 @@ def test_a_team_shares_its_inbox(people: People, stack: Stack, office: Office) -
     expect(row(olivia, "Is Tuesday").locator(".inbox-assignee")).to_contain_text(
         "Andrej Arko answers"
     )
+    expect(andrej.locator(".chat-assignee-name")).to_have_text("You")
+    # one that the server is too busy for is asked for again
+    crowded = {"code": "PT429", "message": "Too many.", "details": "retry after: 1 s"}
+    andrej.route(
+        "**/rpc/hand_over_conversation",
+        lambda route: route.fulfill(status=429, json=crowded),
+        times=1,
+    )
     andrej.locator(".chat-assignee .drop-button").click()
     andrej.locator(".drop-item", has_text="Olivia Ozbolt").click()
     expect(andrej.locator(".chat-assignee-name")).to_have_text("Olivia")
@@ -184,12 +192,21 @@ def test_a_team_shares_its_inbox(people: People, stack: Stack, office: Office) -
     andrej.get_by_role("button", name="Labels").click()
     andrej.get_by_role("button", name="New label").click()
     andrej.get_by_label("Name", exact=True).fill("Complaint")
+    answers: list[tuple[Route, APIResponse]] = []
+    andrej.route(
+        "**/rpc/label_conversation", lambda route: answers.append((route, route.fetch())), times=1
+    )
     andrej.get_by_role("button", name="Make and add").click()
     expect(row(olivia, "Tuesday at nine").locator(".label-tag")).to_have_text("Complaint")
+    # an answer that comes late closes no panel that was opened meanwhile
+    andrej.get_by_role("button", name="Snooze", exact=True).click()
+    comes(andrej, lambda: answers)
+    with andrej.expect_response("**/rpc/label_conversation"):
+        for route, answer in answers:
+            route.fulfill(response=answer)
     olivia.get_by_role("combobox", name="Label", exact=True).select_option("Complaint (1)")
     expect(olivia.locator(".inbox-row")).to_have_count(1)
     olivia.get_by_role("combobox", name="Label", exact=True).select_option("Any label")
-    andrej.get_by_role("button", name="Snooze", exact=True).click()
     look(andrej, "desk-snooze")
     andrej.get_by_role("button", name="Tomorrow").click()
     expect(andrej.locator(".chat-state")).to_contain_text("Until")
@@ -250,8 +267,8 @@ def test_notes_saved_replies_and_what_is_sent_later(
     expect(note).to_have_value("")
     expect(olivia.locator(".note .mention")).to_have_text("@Olivia Ozbolt")
     assert olivia.evaluate("[window.hacked, document.images.length]") == [None, 0]
-    ((mentions,),) = office.run("select mentions::text from conversation_notes where kind = 'note'")
-    assert mentions == f"{{{OLIVIA}}}"
+    read = "select mentions::text from conversation_notes where kind = 'note'"
+    assert comes(olivia, lambda: office.run(read)) == [(f"{{{OLIVIA}}}",)]
     olivia.get_by_role("button", name="Take", exact=True).click()
     expect(andrej.locator(".event")).to_contain_text("Olivia Ozbolt has taken the conversation.")
     write(olivia, "Write a message", "Eight euros a square metre.")
@@ -281,14 +298,15 @@ def test_notes_saved_replies_and_what_is_sent_later(
     expect(olivia.locator(".reply-words")).to_have_text("Dear {{contact.name}}")
     check_accessible(olivia, of="replies")
     look(olivia, "desk-replies")
+    andrej.get_by_role("button", name="Reply", exact=True).click()
+    field = andrej.get_by_label("Write a message")
+    field.press_sequentially("/")
+    expect(andrej.get_by_role("listbox").get_by_role("option")).to_have_count(1)
     office.run(
         "insert into saved_replies (account_id, short_code, text)"
         " values (%s, 'when', 'See you {{appointment.time}}')",
         ALPINE,
     )
-    andrej.get_by_role("button", name="Reply", exact=True).click()
-    field = andrej.get_by_label("Write a message")
-    field.press_sequentially("/")
     expect(andrej.get_by_role("listbox").get_by_role("option")).to_have_count(2)
     look(andrej, "desk-slash")
     field.press_sequentially("hel")
@@ -304,6 +322,12 @@ def test_notes_saved_replies_and_what_is_sent_later(
     # sent later; a time in the quiet hours becomes their end, and WhatsApp's window is minded
     office.run("update accounts set quiet_from = '20:00', quiet_until = '08:00', time_zone = 'UTC'")
     field.fill("We will be there.")
+    # who looks something up elsewhere finds what was begun
+    rail = andrej.get_by_role("navigation", name="Sections")
+    rail.get_by_role("link", name="Contacts").click()
+    expect(andrej.locator(".contact-row")).to_have_count(1)
+    rail.get_by_role("link", name="Inbox").click()
+    expect(field).to_have_value("We will be there.")
     andrej.get_by_role("button", name="Send later").click()
     look(andrej, "desk-later")
     later = andrej.get_by_label("Date and time")
@@ -328,11 +352,23 @@ def test_notes_saved_replies_and_what_is_sent_later(
     look(andrej, "desk-scheduled")
     andrej.locator(".later").get_by_role("button", name="Change").click()
     andrej.locator(".later textarea").fill("We will be there at nine.")
+    # another one comes before it, and takes nothing away
+    soon = "send_at - interval '1 hour'"
+    office.run(
+        "insert into scheduled_messages (account_id, conversation_id, customer_id, author_id,"
+        " author_name, message, wanted_at, send_at, due_at) select account_id, conversation_id,"
+        f" customer_id, author_id, author_name, 'Before', {soon}, {soon}, {soon}"
+        " from scheduled_messages"
+    )
+    expect(andrej.locator(".later-words")).to_have_text("Before")
+    expect(andrej.locator(".later textarea")).to_have_value("We will be there at nine.")
     andrej.locator(".later").get_by_role("button", name="Save").click()
-    expect(andrej.locator(".later-words")).to_have_text("We will be there at nine.")
-    andrej.get_by_role("button", name="Don't send").click()
-    expect(andrej.locator(".later")).to_have_count(0)
-    assert office.run("select status from scheduled_messages") == [("cancelled",)]
+    expect(andrej.locator(".later-words").last).to_have_text("We will be there at nine.")
+    for left in (1, 0):
+        andrej.get_by_role("button", name="Don't send").last.click()
+        expect(andrej.locator(".later-row")).to_have_count(left)
+    read = "select status from scheduled_messages"
+    comes(andrej, lambda: office.run(read), lambda rows: rows == [("cancelled",)] * 2)
     assert [one for one in people.complaints if "422" not in one] == []
 
 
@@ -362,6 +398,20 @@ def test_contacts_reminders_sync_health_and_settings(
     expect(chat).to_contain_text("Cilka from elsewhere")
     expect(olivia.get_by_label("Name", exact=True)).to_have_value("Cilka from elsewhere")
     expect(olivia.locator(".contact-row")).to_contain_text("Cilka from elsewhere")
+    # what is begun stays, whatever a colleague does meanwhile, and is not written over the same
+    # without a word
+    olivia.get_by_label("Notes").fill("Rings twice")
+    office.run("update contacts set name = 'Cilka again', notes = 'A dog' where id = %s", CILKA)
+    expect(chat).to_contain_text("Cilka again")
+    expect(olivia.get_by_label("Notes")).to_have_value("Rings twice")
+    olivia.get_by_role("button", name="Save").click()
+    expect(olivia.get_by_role("alert")).to_contain_text("A colleague has changed the same")
+    expect(olivia.get_by_label("Notes")).to_have_value("Rings twice")
+    olivia.get_by_role("button", name="Save").click()
+    expect(olivia.get_by_text("Saved.")).to_be_visible()
+    expect(olivia.get_by_label("Name", exact=True)).to_have_value("Cilka again")
+    read = "select name, notes from contacts where id = %s"
+    assert office.run(read, CILKA) == [("Cilka again", "Rings twice")]
 
     # merged, and taken back
     olivia.get_by_label("Find the other contact").fill("maksimilijan")
@@ -412,10 +462,25 @@ def test_contacts_reminders_sync_health_and_settings(
     look(olivia, "reminders-try")
     olivia.get_by_role("button", name="Save").click()
     expect(olivia.get_by_text("1 day before an appointment")).to_be_visible()
-    expect(olivia.locator(".reminders li")).to_contain_text("Cilka from elsewhere")
+    expect(olivia.locator(".reminders li")).to_contain_text("Cilka again")
     look(olivia, "reminders")
     olivia.get_by_role("button", name="Turn off").click()
     expect(olivia.get_by_text("Nothing will be sent.")).to_be_visible()
+    # a rule that a colleague deletes stays in the hands of who changes it
+    olivia.get_by_role("button", name="Turn on").click()
+    expect(olivia.locator(".reminders li")).to_contain_text("Cilka again")
+    olivia.get_by_role("button", name="Edit The day before").click()
+    olivia.get_by_label("Name of the rule").fill("The day before, at noon")
+    office.run("delete from reminder_rules")
+    expect(olivia.get_by_text("Nothing will be sent.")).to_be_visible()
+    expect(olivia.get_by_label("Name of the rule")).to_have_value("The day before, at noon")
+    olivia.get_by_role("button", name="Save").click()
+    expect(olivia.get_by_role("alert")).to_contain_text("there is no such row")
+    people.complaints.remove(
+        comes(olivia, lambda: [one for one in people.complaints if "404" in one])[0]
+    )
+    olivia.get_by_role("button", name="Back").click()
+    expect(olivia.get_by_text("No rules yet")).to_be_visible()
 
     # the sync: connected, a run that moves, a question that is answered
     rail.get_by_role("link", name="Metakocka").click()
