@@ -22,20 +22,21 @@ _TABLES = """
     order by 1, 2
 """
 
-# what statements of schema definition write to, counted with the transactions that wrote it
+# what statements of schema definition write to, counted with the transactions that wrote it;
+# without Postgres' own, and without the functions that are ours
 _SCHEMA = " union all ".join(
-    f"select '{catalog}', count(*), sum(xmin::text::bigint) from pg_catalog.{catalog}"
-    for catalog in (
-        "pg_namespace",
-        "pg_class",
-        "pg_attribute",
-        "pg_type",
-        "pg_proc",
-        "pg_policy",
-        "pg_trigger",
-        "pg_constraint",
-        "pg_publication_rel",
-    )
+    f"select '{catalog}', count(*), sum(xmin::text::bigint) from pg_catalog.{catalog} {where}"
+    for catalog, where in {
+        "pg_namespace": "where nspname !~ '^pg_(toast_)?temp_'",
+        "pg_class": "where oid >= 16384",
+        "pg_attribute": "where attrelid >= 16384",
+        "pg_type": "where oid >= 16384",
+        "pg_proc": "where oid >= 16384 and pronamespace <> pg_my_temp_schema()",
+        "pg_policy": "",
+        "pg_trigger": "",
+        "pg_constraint": "where oid >= 16384",
+        "pg_publication_rel": "",
+    }.items()
 )
 
 _IS_QUIET = """
@@ -70,18 +71,24 @@ class Rows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._functions: sql.Composable | None = None
         self._connection = connection = self._connect()
         self._schema = connection.execute(_SCHEMA.encode()).fetchall()
-        self._tables = [
-            sql.Identifier(*row) for row in connection.execute(_TABLES, ["r"]).fetchall()
-        ]
-        self._contents = [
-            (table, content) for table in self._tables if (content := _read(connection, table))
-        ]
-        self._sequences = sql.SQL("; ").join(
+        tables = [sql.Identifier(*row) for row in connection.execute(_TABLES, ["r"]).fetchall()]
+        contents = [(table, _read(connection, table)) for table in tables]
+        self._contents = [(table, content) for table, content in contents if content]
+        sequences = [
             _set(connection, sql.Identifier(*row))
             for row in connection.execute(_TABLES, ["S"]).fetchall()
+        ]
+        self._functions = _functions(
+            connection,
+            [table for table, _ in self._contents],
+            [table for table, content in contents if not content],
+            sequences,
         )
+        connection.execute(self._functions)
+        self._marks = _value(connection, "select pg_temp.marks()")
 
     def put_back(self) -> None:
         """Makes the rows what they were, once nobody writes any more.
@@ -98,14 +105,12 @@ class Rows:
                 "The former test has changed the schema: it needs a database of its own."
             )
         with connection.transaction():
-            # no trigger and no foreign key has a say
-            connection.execute("set local session_replication_role = replica")
-            connection.execute(
-                sql.SQL("; ").join(map(sql.SQL("delete from {}").format, self._tables))
-            )
-            for table, content in self._contents:
-                _write(connection, table, content)
-            connection.execute(self._sequences)
+            emptied = _value(connection, "select pg_temp.forget(%s)", self._marks)
+            assert isinstance(emptied, list)
+            for place in emptied:
+                _write(connection, *self._contents[place - 1])
+            if emptied:
+                self._marks = _value(connection, "select pg_temp.marks()")
         end = _value(connection, "select pg_current_wal_flush_lsn()")
         if not _comes(lambda: _value(connection, _IS_STREAMED, end)):
             raise RuntimeError("Realtime does not read the write-ahead log.")
@@ -123,7 +128,57 @@ class Rows:
         return self._connection
 
     def _connect(self) -> psycopg.Connection:
-        return self._database.cluster.connect(self._database.name)
+        connection = self._database.cluster.connect(self._database.name)
+        # no trigger and no foreign key has a say; set for each time, all plans would be made anew
+        connection.execute("set session_replication_role = replica")
+        if self._functions:
+            connection.execute(self._functions)
+        return connection
+
+
+def _functions(
+    connection: psycopg.Connection,
+    filled: list[sql.Identifier],
+    empty: list[sql.Identifier],
+    sequences: list[sql.Composed],
+) -> sql.Composed:
+    """Functions of the session, which keep their plans: those take longer than to empty tables
+    that are nearly empty.
+
+    `marks` tells of each table that had rows which rows it has, by the transactions that wrote
+    them. `forget` empties all tables but those of the same marks; it returns which of those that
+    had rows it has emptied, from 1.
+    """
+    mark = sql.SQL("(select count(*) || ' ' || coalesce(sum(xmin::text::bigint), 0) from {})")
+    marks = sql.SQL(", ").join(mark.format(table) for table in filled)
+    is_there = sql.SQL(", ").join(sql.SQL("exists (select from {})").format(one) for one in empty)
+    statements = [
+        # one plan for all: a statement for each costs more than what most of them find
+        sql.SQL("now := array[{}]; there := array[{}];").format(marks, is_there),
+        *(
+            sql.SQL(
+                "if now[{0}] is distinct from marks[{0}] then"
+                " delete from {1}; emptied := emptied || {0}; end if;"
+            ).format(place, table)
+            for place, table in enumerate(filled, start=1)
+        ),
+        *(
+            sql.SQL("if there[{}] then delete from {}; end if;").format(place, table)
+            for place, table in enumerate(empty, start=1)
+        ),
+        *sequences,
+        sql.SQL("return emptied;"),
+    ]
+    bodies = [
+        sql.SQL("begin return array[{}]::text[]; end").format(marks),
+        sql.SQL(
+            "declare emptied integer[] = '{{}}'; now text[]; there boolean[]; begin {} end"
+        ).format(sql.SQL(" ").join(statements)),
+    ]
+    return sql.SQL(
+        "create function pg_temp.marks() returns text[] language plpgsql as {};"
+        "create function pg_temp.forget(marks text[]) returns integer[] language plpgsql as {}"
+    ).format(*(body.as_string(connection) for body in bodies))
 
 
 def _read(connection: psycopg.Connection, table: sql.Identifier) -> bytes | None:
@@ -145,7 +200,7 @@ def _set(connection: psycopg.Connection, sequence: sql.Identifier) -> sql.Compos
         sql.SQL("select last_value, is_called from {}").format(sequence)
     ).fetchone()
     assert row is not None
-    return sql.SQL("select setval({}, {}, {})").format(
+    return sql.SQL("perform setval({}, {}, {});").format(
         sql.Literal(sequence.as_string(connection)), *row
     )
 
