@@ -22,6 +22,12 @@ from tests.rows import Rows, SchemaChangedError
 GIVES_WAY = 40
 SEED = UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 
+# what a session is told to be as it was at its beginning
+_AS_NEW = (
+    "reset session authorization; reset all; close all; unlisten *; discard temp;"
+    " select pg_advisory_unlock_all()"
+)
+
 Connection = psycopg.Connection[TupleRow]
 Item = dict[str, Any]
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -244,6 +250,7 @@ class Worlds:
         self._template = template
         self._database: Database | None = None
         self._rows: Rows | None = None
+        self._owner: Connection | None = None
         self.sessions = Sessions()
 
     def renewed(self) -> Database:
@@ -262,7 +269,29 @@ class Worlds:
         self._rows = Rows(self._database)
         return self._database
 
+    @contextmanager
+    def owner(self, database: Database) -> Iterator[Connection]:
+        """A session of the schema's owner; the next test has it as if it were new."""
+        owner, self._owner = self._owner, None
+        if owner is None:
+            owner = psycopg.connect(database.url(), autocommit=True)
+        try:
+            yield owner
+            if owner.info.transaction_status == TransactionStatus.IDLE and owner.autocommit:
+                owner.execute(_AS_NEW)
+                owner, self._owner = None, owner
+        except psycopg.OperationalError:
+            # a test may have ended it
+            if not owner.closed:
+                raise
+        finally:
+            if owner is not None:
+                owner.close()
+
     def close(self) -> None:
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
         self.sessions = Sessions()
         if self._rows is not None:
             self._rows.close()

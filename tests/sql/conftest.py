@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 
 from rapport.local.stack.postgres import Cluster, Database
@@ -22,5 +21,5 @@ def worlds(cluster: Cluster, world_template: Database) -> Iterator[Worlds]:
 def world(worlds: Worlds) -> Iterator[World]:
     """Two businesses, as no other test has touched them."""
     database = worlds.renewed()
-    with psycopg.connect(database.url(), autocommit=True) as owner:
+    with worlds.owner(database) as owner:
         yield World(database, owner, worlds.sessions)
