@@ -32,21 +32,25 @@ def demo(home: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_demo_starts_what_it_needs_and_stops_it(session_folder: Path) -> None:
+def check_observed(result: subprocess.CompletedProcess[str]) -> None:
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("✓") == 9
+    assert "Every step was observed by a real client." in result.stdout
+
+
+def test_the_demo_says_what_it_has_observed_and_fails_where_that_is_wrong(
+    session_folder: Path,
+) -> None:
     home = session_folder / "demo"
+    # it starts what it needs and stops it
+    check_observed(demo(home))
+    assert running_stack(home) is None
 
-    # twice: what the first has left behind must not be taken for the second's
-    for _ in range(2):
-        result = demo(home)
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert result.stdout.count("✓") == 9
-        assert "Every step was observed by a real client." in result.stdout
-        assert running_stack(home) is None
-
-
-def test_the_demo_fails_where_one_account_can_listen_to_another(session_folder: Path) -> None:
-    home = session_folder / "leaking"
     with up(home) as running:
+        # what the first has left behind is not taken for the second's
+        check_observed(demo(home))
+
+        # and one account can listen to another
         with psycopg.connect(running.summary.db_url) as connection:
             connection.execute(
                 'create policy "everybody can receive everything"'

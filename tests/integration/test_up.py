@@ -119,70 +119,58 @@ def test_data_without_its_secrets_is_refused_with_a_remedy(session_folder: Path)
     assert "Traceback" not in result.stderr
 
 
-def test_a_second_stack_takes_other_ports(shared: Up, home: Path) -> None:
-    with up(home) as other:
-        assert other.summary.url != shared.summary.url
-        assert httpx.get(f"{other.summary.url}/health").status_code == httpx.codes.OK
-
-
-def test_ctrl_c_leaves_no_process_and_the_data(home: Path) -> None:
-    with up(home) as first:
-        family = first.family()
-        with psycopg.connect(first.summary.db_url) as connection:
-            connection.execute("create table public.kept as select 1 as value")
-        assert first.stop(signal.SIGINT) == 0
-        assert not any(process.is_running() for process in family)
-    with up(home) as second:
-        assert second.summary.publishable_key == first.summary.publishable_key
-        with psycopg.connect(second.summary.db_url) as connection:
-            assert connection.execute("table public.kept").fetchall() == [(1,)]
-
-
-def test_fresh_starts_anew(home: Path) -> None:
-    before = json.loads((home / "stack.json").read_text())
-    with up(home, "--fresh") as running:
-        assert running.summary.publishable_key != before["publishable_key"]
-        with psycopg.connect(running.summary.db_url) as connection:
-            row = connection.execute("select to_regclass('public.kept')").fetchone()
-        assert row == (None,)
-
-
-async def test_whichever_part_is_killed_is_started_again_and_nothing_is_missed(home: Path) -> None:
+async def test_whichever_part_is_killed_is_started_again_and_nothing_is_missed(
+    shared: Up,
+) -> None:
+    summary, home = shared.summary, shared.summary.folder
+    record = home / "children.json"
     told: asyncio.Queue[str | None] = asyncio.Queue()
 
     def tell(row: Message) -> None:
         told.put_nowait(row.message)
 
-    with up(home) as running:
-        summary, record = running.summary, home / "children.json"
+    def pid_of(name: str) -> int:
+        return next(int(c["pid"]) for c in json.loads(record.read_text()) if c["name"] == name)
 
-        def pid_of(name: str) -> int:
-            return next(int(c["pid"]) for c in json.loads(record.read_text()) if c["name"] == name)
+    names = [child["name"] for child in json.loads(record.read_text())]
+    assert names.pop(0) == "postgres"
+    own_token = signed_in(summary)
 
-        names = [child["name"] for child in json.loads(record.read_text())]
-        assert names.pop(0) == "postgres"
-        own_token = signed_in(summary)
+    async def token() -> str:
+        return own_token
 
-        async def token() -> str:
-            return own_token
-
-        live = LiveClient(summary.url, summary.publishable_key, token)
-        async with live, live.messages(on_new_message=tell) as heard:
-            await heard.ready()
-            for name in names:
-                os.kill(pid_of(name), signal.SIGKILL)
-                await inbound(summary, name)
-                assert await asyncio.wait_for(told.get(), 60) == name
-        assert told.empty()
-        assert running.process.poll() is None
-        errors = running.errors.read_text()
+    live = LiveClient(summary.url, summary.publishable_key, token)
+    async with live, live.messages(on_new_message=tell) as heard:
+        await heard.ready()
         for name in names:
-            assert f"{name} ended with signal SIGKILL and is started again.\n" in errors
-        assert len(restarts(home)) == len(names)
+            os.kill(pid_of(name), signal.SIGKILL)
+            await inbound(summary, name)
+            assert await asyncio.wait_for(told.get(), 60) == name
+    assert told.empty()
+    assert shared.process.poll() is None
+    errors = shared.errors.read_text()
+    for name in names:
+        assert f"{name} ended with signal SIGKILL and is started again.\n" in errors
+    assert len(restarts(home)) == len(names)
 
 
-def test_a_backend_that_outlives_a_killed_postgres_is_ended_by_the_next(home: Path) -> None:
+def test_a_stack_outlives_every_end_and_leaves_nothing_behind(shared: Up, home: Path) -> None:
+    """One home after the other end: each start of a stack also proves what the last one left."""
+    # beside another, on other ports; Ctrl-C leaves no process and the data
+    with up(home) as first:
+        assert first.summary.url != shared.summary.url
+        assert httpx.get(f"{first.summary.url}/health").status_code == httpx.codes.OK
+        family = first.family()
+        with psycopg.connect(first.summary.db_url) as connection:
+            connection.execute("create table public.kept as select 1 as value")
+        assert first.stop(signal.SIGINT) == 0
+        assert not any(process.is_running() for process in family)
+
+    # a backend that outlives a killed Postgres is ended by the next
     with up(home) as crashed:
+        assert crashed.summary.publishable_key == first.summary.publishable_key
+        with psycopg.connect(crashed.summary.db_url) as connection:
+            assert connection.execute("table public.kept").fetchall() == [(1,)]
         client = psycopg.pq.PGconn.connect(crashed.summary.db_url.encode())
         try:
             # it asks for interrupts, and never whether its server is there still
@@ -197,19 +185,24 @@ def test_a_backend_that_outlives_a_killed_postgres_is_ended_by_the_next(home: Pa
             assert busy.is_running()
         finally:
             client.finish()
-    with up(home) as running:
+    with up(home) as killed:
         assert not busy.is_running()
-        with psycopg.connect(running.summary.db_url) as after:
+        with psycopg.connect(killed.summary.db_url) as after:
             found = after.execute("select count(*) > 0 from public.accounts").fetchone()
         assert found == (True,)
-    assert "Ending processes that a crash of Postgres left running: 1" in running.errors.read_text()
-
-
-def test_an_up_that_was_killed_is_no_obstacle_to_the_next(home: Path) -> None:
-    with up(home) as killed:
+        ended = "Ending processes that a crash of Postgres left running: 1"
+        assert ended in killed.errors.read_text()
+        # an up that was killed is no obstacle to the next
         family = killed.family()
         killed.process.kill()
         killed.process.wait()
-        with up(home) as running:
-            assert httpx.get(f"{running.summary.url}/health").status_code == httpx.codes.OK
+        with up(home) as last:
+            assert httpx.get(f"{last.summary.url}/health").status_code == httpx.codes.OK
             assert not any(process.is_running() for process in family)
+
+    # started anew where it is asked to
+    with up(home, "--fresh") as fresh:
+        assert fresh.summary.publishable_key != first.summary.publishable_key
+        with psycopg.connect(fresh.summary.db_url) as connection:
+            row = connection.execute("select to_regclass('public.kept')").fetchone()
+        assert row == (None,)
