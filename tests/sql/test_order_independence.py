@@ -224,7 +224,7 @@ def outcome(world: World, batches: list[list[Item]]) -> dict[str, Any]:
 
 
 @settings(
-    max_examples=60,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

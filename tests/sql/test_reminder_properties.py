@@ -226,7 +226,7 @@ def work(world: World, model: Model, steps: int, ends: Ends) -> None:
 
 
 @settings(
-    max_examples=60,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
