@@ -398,8 +398,8 @@ def test_contacts_reminders_sync_health_and_settings(
     expect(chat).to_contain_text("Cilka from elsewhere")
     expect(olivia.get_by_label("Name", exact=True)).to_have_value("Cilka from elsewhere")
     expect(olivia.locator(".contact-row")).to_contain_text("Cilka from elsewhere")
-    # what is begun stays, whatever a colleague does meanwhile, and is not written over the same
-    # without a word
+    # a half-filled form stays while a colleague changes the contact, and is not written over the
+    # same without a word
     olivia.get_by_label("Notes").fill("Rings twice")
     office.run("update contacts set name = 'Cilka again', notes = 'A dog' where id = %s", CILKA)
     expect(chat).to_contain_text("Cilka again")

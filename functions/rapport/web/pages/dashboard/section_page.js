@@ -59,7 +59,7 @@ export class SectionPage extends PageElement {
 
 /**
  * Rows, with the one that is being changed as it was when that began: its form stays where it is,
- * with what is typed in it, whatever others do to the row meanwhile.
+ * with all that is typed in it, while others change or delete the row.
  *
  * @template {{ readonly id: string }} R
  * @param {readonly R[]} rows in the order of a column
