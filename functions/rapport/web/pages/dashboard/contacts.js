@@ -273,17 +273,24 @@ export class ContactsPage extends SectionPage {
     // what is not touched is not written: a colleague may have changed it meanwhile
     const changed = changesOf(begun, now);
     if (!Object.keys(changed).length) return;
-    const theirs = changesOf(this.#known ?? begun, /** @type {any} */ (v2));
     return this.try(async () => {
-      if (Object.keys(changed).some((field) => field in theirs && JSON.stringify(theirs[field]) !== JSON.stringify(changed[field]))) {
-        this.#known = v2;
-        throw new Conflict(text("contact.changed"));
-      }
-      try {
-        await desk.ask(desk.from("contacts_v2").update({ ...changed, version: v2.version }).eq("id", v2.id).select("id"));
-      } catch (error) {
-        if (error instanceof Conflict && error.field === "version") throw new Conflict(text("contact.changed"));
-        throw error;
+      // what is shown may be older than what the user was told of
+      let latest = this.#known && this.#known.version > v2.version ? this.#known : v2;
+      for (let isWritten = false; !isWritten; ) {
+        const theirs = changesOf(this.#known ?? begun, /** @type {any} */ (latest));
+        if (Object.keys(changed).some((field) => field in theirs && JSON.stringify(theirs[field]) !== JSON.stringify(changed[field]))) {
+          this.#known = latest;
+          throw new Conflict(text("contact.changed"));
+        }
+        try {
+          await desk.ask(desk.from("contacts_v2").update({ ...changed, version: latest.version }).eq("id", v2.id).select("id"));
+          isWritten = true;
+        } catch (error) {
+          if (!(error instanceof Conflict) || error.field !== "version") throw error;
+          const [read] = await desk.ask(desk.from("contacts_v2").select("*").eq("id", v2.id));
+          if (!read || read.version === latest.version) throw new Conflict(text("contact.changed"));
+          latest = read;
+        }
       }
       this.#begun = this.#known = null;
       this.#whole?.refresh();
