@@ -358,6 +358,7 @@ async def test_profile_edit_shows_at_once_and_is_taken_back_when_refused(portal:
             await profile.edit(name=" ")
 
         assert profile.profile.name == "Cilka Novak"
+        await until(lambda: len(shown) == 4)
         assert shown == ["Cilka Novak", "Cilka Novak", " ", "Cilka Novak"]
         assert (
             portal.world.value(

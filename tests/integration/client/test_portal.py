@@ -109,7 +109,7 @@ async def test_points_count_once_also_those_of_a_gap(portal: Portal) -> None:
         add_points(world, 50)
         add_points(world, 20, type="bonus", expires_on="2026-01-01")
         add_points(world, -30, type="redeemed")
-        await until(lambda: len(lines) == 3)
+        await until(lambda: len(lines) == len(earned) + len(redeemed) == 3)
         assert (earned, redeemed, loyalty.total_points) == ([50, 20], [-30], total(world))
 
         await live.pause()
@@ -118,7 +118,7 @@ async def test_points_count_once_also_those_of_a_gap(portal: Portal) -> None:
         add_points(world, 5, expires_on="2026-01-01")
         assert world.value("select backend.expire_points()") == 1
         await live.resume()
-        await until(lambda: len(lines) == 7)
+        await until(lambda: len(lines) == 7 and len(earned) + len(redeemed) == 6)
 
         assert earned == [50, 20, 7, 5]
         assert redeemed == [-30, -60]

@@ -65,14 +65,15 @@ async def test_customers_see_who_is_at_the_desk_and_do_not_stand_there(portal: P
         await refused(hers)
         assert hers.is_connected
         await his.show_me(status="here")
-        await until(lambda: hers.online == veras.online == keys("andrej"))
+        # callbacks are told a moment after it is shown
+        await until(lambda: hers.online == veras.online == keys("andrej") and len(seen) == 1)
         # who may write nothing is there all the same
         await veras.show_me()
-        await until(lambda: hers.online == his.online == keys("andrej", "vera"))
+        await until(lambda: hers.online == his.online == keys("andrej", "vera") and len(seen) == 2)
         await his.hide_me()
-        await until(lambda: hers.online == veras.online == keys("vera"))
+        await until(lambda: hers.online == veras.online == keys("vera") and len(seen) == 3)
         await vera.pause()
-        await until(lambda: hers.online == his.online == keys())
+        await until(lambda: hers.online == his.online == keys() and len(seen) == 4)
 
         assert seen == [keys("andrej"), keys("andrej", "vera"), keys("vera"), keys()]
         assert anas.online == carloss.online == keys()
