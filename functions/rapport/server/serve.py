@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 
 from rapport.connections import trusted
-from rapport.errors import RapportError
+from rapport.errors import ConfigError, RapportError
 from rapport.log import described, log_crash, logger
 from rapport.server.calls import Calls
 from rapport.server.environment import REMEDY, has_work, require_settings, tell_missing, wake_secret
@@ -170,7 +171,20 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(host: Host) -> list[str]:
+def _listen(settings: ServeSettings) -> socket.socket:
+    """The socket for requests. Raises ConfigError."""
+    host, port = settings.serve_host, settings.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"It can't listen at {host}, port {port}: {error.strerror}. Set SERVE_HOST and PORT, or"
+            " end the other program."
+        ) from None
+
+
+async def serve(host: Host, listening: socket.socket) -> list[str]:
     """Serves until SIGTERM or SIGINT; returns the functions whose calls were still running when
     their time to end was over.
     """
@@ -178,8 +192,6 @@ async def serve(host: Host) -> list[str]:
     server = _Server(
         uvicorn.Config(
             host.application(),
-            host=host.settings.serve_host,
-            port=host.settings.port,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=max(1, round(limit)),
@@ -205,14 +217,12 @@ async def serve(host: Host) -> list[str]:
         asyncio.get_running_loop().add_signal_handler(stopping, stop)
     host.on_failure = fail
     logger.info("serving", host=host.settings.serve_host, port=host.settings.port)
-    serving = asyncio.create_task(server.serve())
-    await asyncio.wait(
-        {serving, asyncio.create_task(stopped.wait())}, return_when=asyncio.FIRST_COMPLETED
-    )
+    serving = asyncio.create_task(server.serve([listening]))
+    asked = asyncio.create_task(stopped.wait())
+    await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
     if serving.done():
-        # the port is in use
+        # it has not begun
         serving.result()
-        raise SystemExit(1)
     logger.info("stopping", running=host.calls.functions, seconds=limit)
     ends_at = host.calls.ends_at
     await asyncio.wait({serving}, timeout=limit)
@@ -234,8 +244,8 @@ def run() -> int:
     host = Host()
     sys.setswitchinterval(SWITCH_INTERVAL)
     release_memory()
-    with asyncio.Runner() as runner:
-        cut = runner.run(serve(host))
+    with _listen(host.settings) as listening, asyncio.Runner() as runner:
+        cut = runner.run(serve(host, listening))
         logger.info("stopped", cut=cut)
         logging.shutdown()
         sys.stdout.flush()
