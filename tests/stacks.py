@@ -71,8 +71,8 @@ def served(app: CloseDropped) -> Iterator[str]:
     thread.join()
 
 
-def note_runs(database: Database) -> None:
-    """Lets all schedules have run just now."""
+def hold_schedules(database: Database) -> None:
+    """Lets another server make the runs of all schedules, for ever: none begins here."""
     schedules = [
         (name, every)
         for name, function in Service.read(SERVERLESS_FILE).functions.items()
@@ -80,9 +80,9 @@ def note_runs(database: Database) -> None:
     ]
     with psycopg.connect(database.url(), autocommit=True) as connection:
         connection.cursor().executemany(
-            "insert into private.schedule_runs (function, every, began_at, due_at)"
-            " values (%s, %s, now(), now() + %s)",
-            [(name, every, every) for name, every in schedules],
+            "insert into private.schedule_runs (function, every, began_at, run, run_until)"
+            " values (%s, %s, now(), gen_random_uuid(), '2100-01-01')",
+            schedules,
         )
 
 
@@ -104,8 +104,8 @@ class Running:
             update={"database": database.name, "db_password": cluster.password, **settings}
         )
         self._stack.save(settings_file(self.folder))
-        # their first runs would come between what tests do
-        note_runs(database)
+        # their runs would come between what tests do
+        hold_schedules(database)
         # a test that plays WhatsApp itself takes Metakocka alone
         every = (*children.every(self._stack, binaries), children.metakocka(self._stack))
         self._children = {child.name: child for child in every}
