@@ -22,7 +22,10 @@ from tests.migrations.baseline import load_schema
 from tests.stacks import FOLDER, Running, Start, copy_of
 from tests.world import add_businesses
 
-SCRUBBED = ("SUPABASE_", "WHATSAPP_", "METAKOCKA_", "RAPPORT_", "AWS_", "PG", "WAKE_", "WORKER_")
+SCRUBBED = (
+    *("SUPABASE_", "WHATSAPP_", "METAKOCKA_", "RAPPORT_", "AWS_", "PG", "WAKE_", "WORKER_"),
+    *("SERVE_", "VAPID_", "WEBHOOK_", "MEDIA_"),
+)
 
 # what a smoke test is told, which is for a deployment
 KEPT = frozenset({"METAKOCKA_ID"})

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import LiteralString
@@ -18,15 +17,14 @@ import pytest
 import uvicorn
 
 from rapport.local.fakes.faults import CloseDropped
-from rapport.local.lambda_host.schedules import LastRuns, name_of
-from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Service
 from rapport.local.stack import children
 from rapport.local.stack.npm import Binaries
 from rapport.local.stack.ports import choose_any
 from rapport.local.stack.postgres import Cluster, Database
 from rapport.local.stack.running import Stack
-from rapport.local.stack.state import PREFERRED_PORTS, new_stack, schedules_file, settings_file
+from rapport.local.stack.state import PREFERRED_PORTS, new_stack, settings_file
 from rapport.local.stack.supervisor import ChildDiedError, Supervisor
+from rapport.server.serverless import SERVERLESS_FILE, Service
 from tests.rows import Rows
 
 Start = Callable[..., Stack]
@@ -73,6 +71,21 @@ def served(app: CloseDropped) -> Iterator[str]:
     thread.join()
 
 
+def hold_schedules(database: Database) -> None:
+    """Lets another server make the runs of all schedules, for ever: none begins here."""
+    schedules = [
+        (name, every)
+        for name, function in Service.read(SERVERLESS_FILE).functions.items()
+        for every in function.schedules
+    ]
+    with psycopg.connect(database.url(), autocommit=True) as connection:
+        connection.cursor().executemany(
+            "insert into private.schedule_runs (function, every, began_at, run, run_until)"
+            " values (%s, %s, now(), gen_random_uuid(), '2100-01-01')",
+            schedules,
+        )
+
+
 class Running:
     """The children of a stack, started as they are asked for and stopped at the end.
 
@@ -91,16 +104,8 @@ class Running:
             update={"database": database.name, "db_password": cluster.password, **settings}
         )
         self._stack.save(settings_file(self.folder))
-        # their first runs would come between what tests do
-        now = datetime.now(UTC)
-        LastRuns(schedules_file(self.folder)).note(
-            now,
-            *(
-                name_of(name, every)
-                for name, function in Service.read(SERVERLESS_FILE).functions.items()
-                for every in function.schedules
-            ),
-        )
+        # their runs would come between what tests do
+        hold_schedules(database)
         # a test that plays WhatsApp itself takes Metakocka alone
         every = (*children.every(self._stack, binaries), children.metakocka(self._stack))
         self._children = {child.name: child for child in every}

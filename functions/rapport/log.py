@@ -43,6 +43,8 @@ class _Formatter(logging.Formatter):
         if (correlation_id := _correlation_id.get()) is not None:
             line["correlation_id"] = correlation_id
         line |= getattr(record, _FIELDS, {})
+        if record.exc_info and record.exc_info[1] is not None:
+            line |= _crash(record.exc_info[1])
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
@@ -127,9 +129,13 @@ def log_crash(error: BaseException, **ids: object) -> None:
 
     Its message is left out, since it may quote secret or personal data.
     """
+    logger.error("crashed", extra={**_crash(error), **ids})
+
+
+def _crash(error: BaseException) -> dict[str, object]:
     frames = traceback.extract_tb(error.__traceback__)
     at = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-3:]]
-    logger.error("crashed", extra={"error": type(error).__name__, "at": at, **ids})
+    return {"error": type(error).__name__, "at": at}
 
 
 class Crash(Exception):  # noqa: N818 - as Lambda's log has it

@@ -320,7 +320,7 @@ class WakeSettings(_Settings):
     """The database's secret for waking workers, and where workers run."""
 
     wake_secret: Secret | None = None
-    # the prefix of the Lambda functions' names; without it workers run in this process
+    # the prefix of the Lambda functions' names; without it workers run in the server's process
     worker_function_prefix: str | None = None
 
 
@@ -357,6 +357,22 @@ class WhatsAppSettings(_Settings):
         """The app secrets that are good at the moment."""
         told = self.whatsapp_app_secret.get_secret_value() if self.whatsapp_app_secret else ""
         return tuple(one for one in told.split(",") if one)
+
+
+class ServeSettings(_Settings):
+    """Where `rapport serve` listens, and how it ends."""
+
+    # 0.0.0.0 is all addresses of this machine, or of the container
+    serve_host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    # at which the database finds it; it is told when the server starts
+    serve_url: HttpUrl | None = None
+    # seconds for running calls to end, after SIGTERM
+    serve_drain_seconds: Annotated[float, Field(ge=0, le=900)] = 25
+    # of a stack on one machine: what has to answer before the first scheduled run, and the address
+    # of files, which callers have another name for
+    serve_waits_for: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+    serve_files_url: str | None = None
 
 
 class MetricsSettings(_Settings):

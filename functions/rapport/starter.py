@@ -1,4 +1,4 @@
-"""Starts workers without waiting for them."""
+"""Starts workers without waiting for them: in functions of their own, or in this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from rapport.aws.service import AwsRefused, AwsService, AwsUnreachable
-from rapport.errors import UpstreamUnavailable
+from rapport.errors import ConfigError, UpstreamUnavailable
 from rapport.log import log_crash
 
 
@@ -85,3 +85,27 @@ class ThreadStarter:
                 return True
             self._running.discard(worker)
             return False
+
+
+_here: list[Starter] = []
+
+
+def start_here(starter: Starter) -> None:
+    """Called by a process that runs workers itself."""
+    _here[:] = [starter]
+
+
+def starter_of(function_prefix: str | None) -> Starter:
+    """What starts workers: their Lambda functions, by the prefix of the names, or this process.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    if function_prefix:
+        return LambdaStarter(function_prefix)
+    if not _here:
+        raise ConfigError(
+            "WORKER_FUNCTION_PREFIX is not set: it is what the names of the workers' functions"
+            " begin with."
+        )
+    return _here[0]

@@ -73,7 +73,31 @@ end
 $$;
 
 
-create function backend.set_doorbell(url text, secret text)
+create function private.ring_each_minute(is_wanted boolean)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    job constant text := 'rapport-schedules';
+begin
+    -- projects may have pg_cron; a server that is always awake needs none
+    if to_regprocedure('cron.schedule(text, text, text)') is null then
+        return;
+    end if;
+    if is_wanted then
+        perform cron.schedule(job, '* * * * *', 'select private.ring(''schedules'')');
+    elsif exists (select from cron.job j where j.jobname = job) then
+        perform cron.unschedule(job);
+    end if;
+exception
+    when others then
+        raise warning 'pg_cron does not ring: %', sqlerrm using errcode = sqlstate;
+end
+$$;
+
+
+create function backend.set_doorbell(url text, secret text, each_minute boolean default false)
     returns void
     language plpgsql
     -- definer: service_role has no rights of its own on tables
@@ -86,6 +110,8 @@ begin
         secret = set_doorbell.secret
     where d.url is distinct from set_doorbell.url
        or d.secret is distinct from set_doorbell.secret;
+
+    perform private.ring_each_minute(is_wanted => each_minute and url is not null);
 exception
     when check_violation then
         -- Postgres' own message would quote the row, with the secret
@@ -96,7 +122,7 @@ exception
 end
 $$;
 
-grant execute on function backend.set_doorbell(text, text) to service_role;
+grant execute on function backend.set_doorbell(text, text, boolean) to service_role;
 
 
 comment on table private.doorbell is
@@ -105,5 +131,7 @@ comment on policy "nobody reads the doorbell directly" on private.doorbell is
     'It holds a secret.';
 comment on function private.ring(text) is
     'Wakes a worker when the transaction commits, once in a transaction. A failure is only a warning.';
-comment on function backend.set_doorbell(text, text) is
-    'Sets the address of POST /internal/wake and its secret (WAKE_SECRET). With two nulls no worker is woken. Call it once for a deployment.';
+comment on function private.ring_each_minute(boolean) is
+    'Has pg_cron, where it is, wake a server each minute for its schedules, or no longer. A failure is only a warning.';
+comment on function backend.set_doorbell(text, text, boolean) is
+    'Sets the address of POST /internal/wake and its secret (WAKE_SECRET). With two nulls no worker is woken. Call it once for a deployment; each_minute is for `rapport serve`, whose host may sleep.';

@@ -36,6 +36,17 @@ comment on policy "nobody reads the doorbell directly" on private.doorbell is
     'It holds a secret.';
 
 
+create policy "nobody reads the runs of schedules directly"
+    on private.schedule_runs
+    for all
+    to authenticated
+    using (false);
+
+
+comment on policy "nobody reads the runs of schedules directly" on private.schedule_runs is
+    'Servers claim them by backend.claim_scheduled_runs.';
+
+
 create policy "nobody reads the time zones of countries directly"
     on private.country_time_zones
     for all

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
 import uvicorn
 
-from rapport.local.lambda_host.events import Event, InvocationContext
-from rapport.local.lambda_host.host import Deployed, application
-from rapport.local.lambda_host.serverless import Function
+from rapport.server.events import Event, InvocationContext
+from rapport.server.host import Deployed, application
+from rapport.server.serverless import Function
 
 
 def deployed(
@@ -25,9 +25,16 @@ def deployed(
 
 
 @asynccontextmanager
-async def serve(*functions: Deployed) -> AsyncIterator[httpx.AsyncClient]:
-    """The host on a free port, and a client of it."""
-    config = uvicorn.Config(application(list(functions)), port=0, log_level="warning")
+async def serve(
+    *functions: Deployed, problems: Sequence[str] = ()
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The host on a free port, which has these problems, and a client of it."""
+
+    async def found() -> list[str]:
+        return list(problems)
+
+    app = application(list(functions), problems=found)
+    config = uvicorn.Config(app, port=0, log_level="warning")
     server = uvicorn.Server(config)
     socket = config.bind_socket()
     # a request that comes before the server does waits for it

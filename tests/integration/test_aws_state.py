@@ -17,10 +17,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from rapport.errors import NotFound
-from rapport.local.lambda_host.host import runtime_values
 from rapport.local.stack import children
 from rapport.local.stack.ports import choose_any
 from rapport.local.stack.running import MEDIA_BUCKET, Stack
+from rapport.local.stack.serving import aws_values
 from rapport.local.stack.state import PREFERRED_PORTS, aws_folder, new_stack, settings_file
 from rapport.local.stack.supervisor import Supervisor
 from rapport.settings import MediaSettings
@@ -70,7 +70,7 @@ class Aws:
 def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Aws:
     stack = new_stack(tmp_path, choose_any(*PREFERRED_PORTS))
     stack.save(settings_file(tmp_path))
-    for name, value in runtime_values(stack).items():
+    for name, value in aws_values(stack).items():
         monkeypatch.setenv(name, value)
     # or the key of the first stack that this process knew
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)

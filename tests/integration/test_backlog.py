@@ -18,11 +18,11 @@ import pytest
 from tests.stacks import Start
 
 from rapport.local.fakes.whatsapp.payloads import encode, inbound_text, status_update
-from rapport.local.lambda_host.host import runtime_values
 from rapport.local.stack import children
 from rapport.local.stack.npm import Binaries
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import WEBHOOK_PATH, Stack
+from rapport.local.stack.serving import aws_values
 from rapport.local.stack.supervisor import Supervisor
 from rapport.whatsapp.backlog import pack
 from rapport.whatsapp.webhook import HEADER, sign
@@ -36,7 +36,7 @@ PATIENCE = 40  # seconds
 
 def queue_of(stack: Stack) -> SQSClient:
     """SQS as the stack's functions see it."""
-    aws = runtime_values(stack)
+    aws = aws_values(stack)
     return boto3.client(
         "sqs",
         endpoint_url=aws["AWS_ENDPOINT_URL"],

@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.stacks import Start
 from tests.world import seed_uuid
 
-from rapport.local.lambda_host.host import runtime_values
 from rapport.local.stack.running import MEDIA_BUCKET, Stack
+from rapport.local.stack.serving import aws_values
 from rapport.local.supabase import keys
 from rapport.settings import MediaSettings
 from rapport.storage import Storage
@@ -102,7 +102,7 @@ def test_a_page_has_files_by_their_addresses_alone(
     page: Page, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = start("moto")
-    for name, value in runtime_values(stack).items():
+    for name, value in aws_values(stack).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MEDIA_BUCKET", MEDIA_BUCKET)
     monkeypatch.setattr("boto3.DEFAULT_SESSION", None)

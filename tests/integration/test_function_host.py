@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import logging
 import threading
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from datetime import timedelta
-from pathlib import Path
+from typing import Any
 
-import httpx
 import pytest
 from tests.integration.function_host import deployed, serve
 
-from rapport.local.lambda_host.events import Event, InvocationContext, schedule_event
-from rapport.local.lambda_host.host import BODY_LIMIT
-from rapport.local.lambda_host.schedules import LastRuns, run_every
+from rapport.server.events import Event, InvocationContext
+from rapport.server.host import BODY_LIMIT
 
-Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """What the host has logged."""
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 def echo(event: Event, context: InvocationContext) -> object:
@@ -116,18 +113,51 @@ async def test_an_answer_of_another_shape_is_500(answer: object) -> None:
     assert response.status_code == 500
 
 
-async def test_a_crash_is_500_and_its_traceback_is_logged(
-    caplog: pytest.LogCaptureFixture,
+async def test_a_crash_is_500_and_the_log_has_its_class_and_place_alone(
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def handler(_event: Event, _context: InvocationContext) -> object:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("somebody's words")
 
     async with serve(deployed(handler, "GET /")) as client:
         response = await client.get("/")
         healthy = await client.get("/health")
     assert response.status_code == 500
     assert response.json() == {"message": "Internal Server Error"}
-    assert "ZeroDivisionError" in caplog.text
+    crash, request = lines(capsys)
+    assert (crash["message"], crash["error"]) == ("crashed", "ZeroDivisionError")
+    assert "test_function_host.py" in crash["at"][-1]
+    assert (request["status"], request["correlation_id"]) == (500, crash["correlation_id"])
+    assert "somebody" not in json.dumps([crash, request])
+    assert healthy.status_code == 200
+
+
+async def test_a_request_is_a_line_with_its_route_and_without_its_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with serve(deployed(echo, "POST /orders/{id}")) as client:
+        answer = await client.post("/orders/7?name=Ana", headers={"X-Forwarded-For": "1.2.3.4"})
+        await client.get("/elsewhere/Ana")
+        await client.get("/health")
+    served, missed = lines(capsys)
+    assert (served["message"], served["route"]) == ("request", "POST /orders/{id}")
+    assert (served["status"], served["bytes"]) == (201, len(answer.content))
+    assert served["milliseconds"] >= 0
+    assert answer.json()["event"]["requestContext"]["requestId"] == served["correlation_id"]
+    assert (missed["route"], missed["status"]) == (None, 404)
+    for private in ("Ana", "/7", "1.2.3.4", "127.0.0.1"):
+        assert private not in json.dumps([served, missed])
+
+
+async def test_ready_says_what_is_wrong() -> None:
+    async with serve(deployed(echo, "GET /")) as client:
+        ready = await client.get("/ready")
+    assert (ready.status_code, ready.json()) == (200, {"ready": True})
+    wrong = ["The key: it is not accepted."]
+    async with serve(deployed(echo, "GET /"), problems=wrong) as client:
+        ready = await client.get("/ready")
+        healthy = await client.get("/health")
+    assert (ready.status_code, ready.json()) == (503, {"ready": False, "problems": wrong})
     assert healthy.status_code == 200
 
 
@@ -154,37 +184,3 @@ async def test_functions_run_beside_each_other() -> None:
     async with serve(deployed(handler, "GET /")) as client:
         responses = await asyncio.gather(client.get("/"), client.get("/"))
     assert [response.status_code for response in responses] == [200, 200]
-
-
-async def test_a_schedule_outlives_a_crash_and_never_overlaps(
-    caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    caplog.set_level(logging.CRITICAL, "rapport.local.lambda_host.schedules")
-    running = threading.Lock()
-    events: list[Event] = []
-    third = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def handler(event: Event, _context: InvocationContext) -> object:
-        assert running.acquire(blocking=False)
-        try:
-            events.append(event)
-            if len(events) == 1:
-                raise ZeroDivisionError
-            if len(events) == 3:
-                loop.call_soon_threadsafe(third.set)
-        finally:
-            running.release()
-        return None
-
-    def invoke() -> object:
-        return handler(schedule_event("example"), InvocationContext("example", 128, 6))
-
-    runs = LastRuns(tmp_path / "schedules.json")
-    every = timedelta(milliseconds=1)
-    task = asyncio.create_task(run_every(every, "example", invoke, runs))
-    await asyncio.wait_for(third.wait(), 20)
-    task.cancel()
-    await asyncio.wait([task])
-    assert {event["detail-type"] for event in events} == {"Scheduled Event"}
-    assert len({event["id"] for event in events}) == len(events)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from tests.stacks import Start
 from tests.world import seed_uuid
 
-from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Route, Service
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack
 from rapport.local.supabase import keys
+from rapport.server.serverless import SERVERLESS_FILE, Route, Service
 
 ROUTES = [
     route

@@ -29,13 +29,13 @@ from typer.testing import CliRunner
 from rapport.commands import app
 from rapport.errors import NotFound
 from rapport.handlers import fetch_media, media_api, sync_templates
-from rapport.local.lambda_host.events import InvocationContext
-from rapport.local.lambda_host.host import SERVERLESS_FILE, application, deploy
-from rapport.local.lambda_host.serverless import Service
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack
 from rapport.local.supabase import keys
 from rapport.log import logger
+from rapport.server.events import InvocationContext
+from rapport.server.host import application, deploy
+from rapport.server.serverless import SERVERLESS_FILE, Service
 from rapport.settings import GraphSettings, MediaSettings, StoreSettings
 from rapport.storage import Storage
 from rapport.store.media import FileToSend, MediaOutcome, MediaStore

@@ -11,11 +11,11 @@ import httpx
 from tests.integration.function_host import deployed, serve
 from tests.stacks import Start
 
-from rapport.local.lambda_host import host as functions
-from rapport.local.lambda_host.events import Event, InvocationContext
 from rapport.local.stack.running import Stack
 from rapport.local.supabase import gateway
 from rapport.local.supabase.rest import MAX_CONNECTIONS
+from rapport.server import host as functions
+from rapport.server.events import Event, InvocationContext
 
 BEYOND = 20
 PATIENCE = 30  # seconds; nothing is measured

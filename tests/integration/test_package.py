@@ -29,10 +29,10 @@ from rapport.commands.package.bundle import NEVER_DEPLOYED, Bundle, _ignored, bu
 from rapport.commands.package.command import read
 from rapport.commands.package.document import Document
 from rapport.commands.package.template import template_of
-from rapport.local.lambda_host.events import schedule_event
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import AWS_KEY_ID, AWS_REGION, MEDIA_BUCKET, Stack
 from rapport.local.supabase import keys
+from rapport.server.events import schedule_event
 from rapport.whatsapp.backlog import pack
 from rapport.whatsapp.webhook import sign
 

@@ -24,8 +24,8 @@ from tests.web.package import modules_of
 from rapport.commands.package.command import read, roles, write
 from rapport.commands.package.roles import logical_id
 from rapport.commands.package.template import template_of
-from rapport.local.lambda_host.serverless import SERVERLESS_FILE
 from rapport.local.stack.npm import node
+from rapport.server.serverless import SERVERLESS_FILE
 
 # moto's CloudFormation knows neither HTTP APIs nor alarms, and says so at each of them
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse:UserWarning")

@@ -506,6 +506,8 @@ FUNCTIONS = {
     "backend.privacy_actions": Function(SERVICE),
     "backend.release_contact": Function(SERVICE),
     "backend.running_erasures": Function(SERVICE),
+    "backend.claim_scheduled_runs": Function(SERVICE),
+    "backend.end_scheduled_run": Function(SERVICE),
     "backend.prune": Function(SERVICE),
     "backend.claim_outbound": Function(SERVICE),
     "backend.begin_send": Function(SERVICE),

@@ -26,8 +26,8 @@ from rapport.errors import (
 )
 from rapport.handlers import drain_webhooks
 from rapport.handlers.http import HttpRequest, Response, http_function
-from rapport.local.lambda_host.events import InvocationContext
 from rapport.log import Crash, correlated, described, logger, worker
+from rapport.server.events import InvocationContext
 from rapport.settings import GraphSettings
 from rapport.starter import ThreadStarter
 from rapport.store.outbound import Claim, OutboundMessage

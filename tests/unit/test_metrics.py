@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from rapport import metrics
-from rapport.local.lambda_host.serverless import SERVERLESS_FILE
-from rapport.local.lambda_host.serverless import _Loader as yaml_loader
+from rapport.server.serverless import SERVERLESS_FILE
+from rapport.server.serverless import _Loader as yaml_loader
 
 
 def test_a_figure_is_one_line_that_names_nobody(

@@ -13,7 +13,10 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 PACKAGE = PROJECT / "functions" / "rapport"
 TESTS = PROJECT / "tests"
+# to AWS, or into the container
 NEVER_DEPLOYED = ("local", "web", "client", "commands", "__main__")
+# into the container alone
+HOST = "server"
 
 
 def modules() -> dict[str, Path]:
@@ -74,21 +77,35 @@ def foreign_imports(path: Path) -> set[str]:
 def test_what_is_deployed_imports_its_own_dependencies_alone() -> None:
     """So that a function starts with few packages, and misses none."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
-    named = project["project"]["dependencies"]
-    declared = {re.split(r"[\[<>=]", one)[0].replace("-", "_") for one in named}
     # it comes with pydantic
-    declared |= {"pydantic_core"}
+    declared = named(project["project"]["dependencies"]) | {"pydantic_core"}
     # it is imported by another name
     declared = declared - {"pyjwt"} | {"jwt"}
     found = {
         name: foreign_imports(path)
         for name, path in modules().items()
-        if part_of(name) not in NEVER_DEPLOYED
+        if part_of(name) not in (*NEVER_DEPLOYED, HOST)
     }
     assert "httpx" in found["rapport.store.postgrest"]
     assert {name: odd for name, ones in found.items() if (odd := ones - declared)} == {}
     # and none that nothing imports
     assert declared == set().union(*found.values())
+
+
+def test_what_serves_the_functions_imports_what_the_container_has() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    own = named(project["dependency-groups"]["server"]) - {"pyyaml"} | {"yaml"}
+    found: set[str] = set().union(
+        *(foreign_imports(path) for name, path in modules().items() if part_of(name) == HOST)
+    )
+    functions = {"httpx", "pydantic"}
+    assert found == own | functions
+    assert functions <= named(project["project"]["dependencies"])
+
+
+def named(requirements: list[str]) -> set[str]:
+    """The packages of a list in pyproject.toml, as they are imported."""
+    return {re.split(r"[\[<>=]", one)[0].replace("-", "_") for one in requirements}
 
 
 # from the ground up: a folder, or a file beside the folders, imports what stands before it
@@ -101,6 +118,7 @@ FLOORS = (
     {"store"},
     {"whatsapp", "metakocka", "chat", "contacts", "privacy", "push"},
     {"handlers"},
+    {"server"},
     {"client"},
     {"local"},
     {"commands"},

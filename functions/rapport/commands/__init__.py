@@ -64,6 +64,29 @@ def up(
 
 
 @app.command()
+def serve(
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to listen, by default SERVE_HOST or 127.0.0.1; 0.0.0.0 is everywhere.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="By default PORT or 8080.", show_default=False)
+    ] = None,
+) -> None:
+    """Serve the functions and their schedules for a Supabase project that the environment names."""
+    from rapport.server.serve import run
+
+    if host is not None:
+        os.environ["SERVE_HOST"] = host
+    if port is not None:
+        os.environ["PORT"] = str(port)
+    raise typer.Exit(run())
+
+
+@app.command()
 def demo() -> None:
     """Send one WhatsApp message through the system and watch it arrive."""
     from rapport.commands.demo import demo

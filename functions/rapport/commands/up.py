@@ -13,9 +13,9 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
 from rapport.local.errors import StackError
-from rapport.local.memory import release_memory
 from rapport.local.stack import launch, state
 from rapport.local.stack.summary import StackSummary, show
+from rapport.server.memory import release_memory
 
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hmac
-import importlib
-import time
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
-from uuid import uuid4
 
 from pydantic import BaseModel
 
@@ -16,19 +12,9 @@ from rapport.errors import MethodNotAllowed, NotAllowed
 from rapport.handlers.http import HttpRequest, Response, bearer, http_function, json_, read_json
 from rapport.log import logger
 from rapport.settings import Current, WakeSettings
-from rapport.starter import LambdaStarter, Starter, ThreadStarter
+from rapport.starter import Starter, starter_of
 
 BODY_LIMIT = 1024
-# How long a worker may run in this process, in seconds: equal to its function's timeout.
-RUN_TIME = {
-    "deliver_outbound": 60.0,
-    "fetch_media": 120.0,
-    "metakocka_sync": 300.0,
-    "send_later": 90.0,
-    "send_notifications": 60.0,
-    "sync_templates": 60.0,
-}
-
 _settings = Current(WakeSettings.load)
 
 
@@ -42,29 +28,14 @@ class Wake(BaseModel):
         "send_later",
         "send_notifications",
         "sync_templates",
+        # all that are due: for a server whose host sleeps, by pg_cron
+        "schedules",
     ]
-
-
-@dataclass(frozen=True)
-class _Run:
-    """The context of a worker that runs in this process."""
-
-    ends_at: float
-    aws_request_id: str = field(default_factory=lambda: str(uuid4()))
-
-    def get_remaining_time_in_millis(self) -> int:
-        return max(0, int((self.ends_at - time.monotonic()) * 1000))
-
-
-def _run_here(worker: str) -> object:
-    module = importlib.import_module(f"rapport.handlers.{worker}")
-    return module.handler({"worker": worker}, _Run(time.monotonic() + RUN_TIME[worker]))
 
 
 @cache
 def _starter() -> Starter:
-    prefix = _settings().worker_function_prefix
-    return LambdaStarter(prefix) if prefix else ThreadStarter(_run_here)
+    return starter_of(_settings().worker_function_prefix)
 
 
 def _is_right(given: str) -> bool:

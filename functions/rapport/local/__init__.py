@@ -1,4 +1,4 @@
-"""What runs on one machine: the embedded Supabase, the function host and the stand-ins; never
+"""What runs on one machine: the embedded Supabase and the stand-ins, beside `rapport serve`; never
 deployed.
 """
 

@@ -88,6 +88,20 @@ class Caller:
         """Rows of a table, by a query as PostgREST takes it."""
         return understood(list[Row], self._ask("GET", table, query=httpx.QueryParams(tuple(query))))
 
+    def require_key(self, table: str) -> None:
+        """Asks once for nothing of a table: whether the key is good, not whether rows may be read.
+
+        Raises StoreUnavailable and StoreError alone.
+        """
+        request = self._http.build_request(
+            "GET", f"{self._url}/{table}", params={"limit": "0"}, headers=self._schema
+        )
+        response = self._send(request, self._key())
+        code, *words = _problem(response)
+        # anonymous users may read no table
+        if not response.is_success and code != "42501":
+            raise from_postgrest(str(response.status_code) if code is None else code, *words)
+
     def _ask(
         self,
         method: str,
@@ -244,6 +258,10 @@ class UserStores(Generic[UserStoreT]):
         """Closes the connections."""
         self._http.close()
 
+    def require_key(self) -> None:
+        """Raises a StoreError where users' calls can't be made: the key or the address is wrong."""
+        self._caller().require_key("accounts")
+
     def of(self, token: str) -> UserStoreT:
         """The database as the user of this access token sees it.
 
@@ -252,13 +270,14 @@ class UserStores(Generic[UserStoreT]):
         """
         if not is_token(token):
             raise NotSignedIn()
-        return self._store(
-            Caller(
-                self._http,
-                str(self._settings().supabase_url),
-                "public",
-                lambda: self._settings().supabase_publishable_key.get_secret_value(),
-                self._settings.reread,
-                token,
-            )
+        return self._store(self._caller(token))
+
+    def _caller(self, token: str | None = None) -> Caller:
+        return Caller(
+            self._http,
+            str(self._settings().supabase_url),
+            "public",
+            lambda: self._settings().supabase_publishable_key.get_secret_value(),
+            self._settings.reread,
+            token,
         )

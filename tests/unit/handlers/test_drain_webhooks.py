@@ -21,7 +21,7 @@ from rapport.errors import (
     StoreUnavailable,
 )
 from rapport.handlers import drain_webhooks
-from rapport.local.lambda_host.events import InvocationContext
+from rapport.server.events import InvocationContext
 from rapport.settings import BacklogSettings
 from rapport.store.webhooks import IngestResult
 from rapport.whatsapp.backlog import pack

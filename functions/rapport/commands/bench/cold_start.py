@@ -19,7 +19,7 @@ from typing import NamedTuple
 import supabase
 
 from rapport.commands.package.bundle import build
-from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Service
+from rapport.server.serverless import SERVERLESS_FILE, Service
 
 ROUNDS = 9
 _BESIDE = "supabase"

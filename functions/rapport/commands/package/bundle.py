@@ -25,7 +25,7 @@ from rapport.errors import ConfigError
 PROJECT = Path(__file__).parents[4]
 PACKAGE = PROJECT / "functions" / "rapport"
 # rooms that only other machines need
-NEVER_DEPLOYED = ("client", "commands", "local", "web", "__main__.py")
+NEVER_DEPLOYED = ("client", "commands", "local", "server", "web", "__main__.py")
 # where Lambda unpacks the zip: tracebacks name files there
 HOME = "/var/task"
 # wheels by Lambda's names of architectures; its newer runtimes have glibc 2.34

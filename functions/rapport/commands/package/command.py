@@ -13,7 +13,7 @@ from rapport.commands.package.document import ROLES_FILE, Document, Json
 from rapport.commands.package.roles import resources_of
 from rapport.commands.package.template import template_of
 from rapport.errors import ConfigError
-from rapport.local.lambda_host.serverless import SERVERLESS_FILE
+from rapport.server.serverless import SERVERLESS_FILE
 
 _SHOWN = 8
 # the framework's variables stay as they are, for the framework to fill in

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from rapport.errors import ConfigError
-from rapport.local.lambda_host.cors import CorsRules
+from rapport.server.cors import CorsRules
 
 ROLES_FILE = "build/osls.json"
 

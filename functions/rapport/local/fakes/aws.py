@@ -27,9 +27,6 @@ from werkzeug.wrappers import Request, Response
 from rapport.errors import ConfigError
 from rapport.local.fakes.aws_signatures import Verifier
 from rapport.local.fakes.aws_state import AwsState
-from rapport.local.lambda_host.queues import QueueProperties
-from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Service
-from rapport.local.memory import release_memory
 from rapport.local.stack.running import (
     AWS_ACCOUNT,
     AWS_KEY_ID,
@@ -39,6 +36,9 @@ from rapport.local.stack.running import (
     Stack,
 )
 from rapport.local.stack.state import aws_folder
+from rapport.server.memory import release_memory
+from rapport.server.queues import QueueProperties
+from rapport.server.serverless import SERVERLESS_FILE, Service
 
 log = logging.getLogger("rapport.local.fakes.aws")
 

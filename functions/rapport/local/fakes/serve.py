@@ -20,9 +20,9 @@ from rapport.local.fakes.metakocka import app as metakocka_fake
 from rapport.local.fakes.push import app as push_fake
 from rapport.local.fakes.shelf import Shelf
 from rapport.local.fakes.whatsapp import app as whatsapp_fake
-from rapport.local.memory import release_memory
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 from rapport.local.stack.state import stand_ins_folder
+from rapport.server.memory import release_memory
 
 
 class _Server(uvicorn.Server):

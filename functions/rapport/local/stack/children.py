@@ -7,11 +7,15 @@ from collections.abc import Callable
 
 import psycopg
 
+from rapport.local.stack import serving
 from rapport.local.stack.npm import Binaries
 from rapport.local.stack.process import Child, answers
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 from rapport.local.stack.state import settings_file
 from rapport.local.supabase.signing_key import service_keys
+
+# glibc would give each thread memory of its own
+_FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
 
 
 def postgrest(stack: Stack, binaries: Binaries) -> Child:
@@ -46,8 +50,14 @@ def gateway(stack: Stack) -> Child:
 
 
 def functions(stack: Stack) -> Child:
-    """The function host."""
-    return _module("functions", "lambda_host.host", stack, answers(stack.functions_port))
+    """The functions, their schedules and their workers, as `rapport serve` serves them anywhere."""
+    return Child(
+        name="functions",
+        command=(sys.executable, "-m", "rapport.server"),
+        is_ready=answers(stack.functions_port),
+        environment={**serving.environment(stack), **_FEW_ARENAS},
+        forgets=serving.FORGOTTEN,
+    )
 
 
 def fakes(stack: Stack) -> Child:
@@ -102,11 +112,7 @@ def _module(
         name=name,
         command=(sys.executable, "-m", f"rapport.local.{module}", *arguments),
         is_ready=is_ready,
-        environment={
-            STACK_VARIABLE: str(settings_file(stack.folder)),
-            # glibc would give each thread memory of its own
-            "MALLOC_ARENA_MAX": "2",
-        },
+        environment={STACK_VARIABLE: str(settings_file(stack.folder)), **_FEW_ARENAS},
     )
 
 

@@ -40,6 +40,8 @@ class Child:
     # added to the supervisor's environment without proxies, since children talk only to this
     # machine
     environment: Mapping[str, str] = field(default_factory=dict)
+    # what variables begin with that it does not get from there
+    forgets: tuple[str, ...] = ()
     user: ChildUser | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     # sent by the kernel when the supervisor itself is killed
@@ -67,7 +69,7 @@ class Process:
             self._popen = subprocess.Popen(
                 guarded(child.command, child.user, child.death_signal),
                 cwd=log.parent,
-                env={**without_proxies(os.environ), **child.environment},
+                env=_environment_of(child),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -166,6 +168,13 @@ def answers(port: int, path: str = "/health") -> Callable[[], bool]:
             connection.close()
 
     return check
+
+
+def _environment_of(child: Child) -> dict[str, str]:
+    kept = without_proxies(os.environ)
+    if child.forgets:
+        kept = {name: value for name, value in kept.items() if not name.startswith(child.forgets)}
+    return {**kept, **child.environment}
 
 
 def _created(pid: int) -> float:

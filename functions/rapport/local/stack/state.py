@@ -144,15 +144,9 @@ def stand_ins_folder(path: Path) -> Path:
     return path / "stand-ins"
 
 
-def schedules_file(path: Path) -> Path:
-    """The file with the times of the schedules' runs."""
-    return path / "schedules.json"
-
-
 def forget(path: Path) -> None:
     """Deletes a stack's settings and all its data outside the database."""
     settings_file(path).unlink(missing_ok=True)
-    schedules_file(path).unlink(missing_ok=True)
     for kept in (aws_folder(path), stand_ins_folder(path)):
         if kept.exists():
             shutil.rmtree(kept)

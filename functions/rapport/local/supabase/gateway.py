@@ -19,8 +19,6 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from rapport.local.memory import release_memory
-from rapport.local.overload import Bounded
 from rapport.local.pages import Pages
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 from rapport.local.supabase.auth.service import AuthService
@@ -35,6 +33,8 @@ from rapport.local.supabase.keys import KeySet, TokenError, verify
 from rapport.local.supabase.realtime.service import RealtimeService
 from rapport.local.supabase.rest import MAX_CONNECTIONS, RestProxy
 from rapport.local.supabase.shares import Shares
+from rapport.server.memory import release_memory
+from rapport.server.overload import Bounded
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 5_000_000  # Realtime's limit

@@ -21,9 +21,9 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
-from rapport.local.memory import release_memory
 from rapport.local.stack.postgres import SUPERUSER
 from rapport.local.stack.running import STACK_VARIABLE, Stack
+from rapport.server.memory import release_memory
 
 CHANNEL = "pg_net"
 BATCH = 200

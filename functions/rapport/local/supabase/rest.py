@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from rapport.local.overload import RETRY_AFTER
 from rapport.local.stack.running import Stack
 from rapport.local.supabase import rest_rules
+from rapport.server.overload import RETRY_AFTER
 
 Header = tuple[bytes, bytes]
 Headers = Iterable[Header]

@@ -11,7 +11,7 @@ from tests.unit.metakocka.documented import ADDED, DOCUMENTS, FOUND, UPDATED
 
 from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
 from rapport.local.fakes.metakocka.fake import Fake
-from rapport.local.lambda_host.host import local_values
+from rapport.local.stack.serving import project_values
 from rapport.local.stack.state import PREFERRED_PORTS, new_stack
 
 # the request that add_partner is documented with
@@ -59,7 +59,7 @@ def names(value: object) -> object:
 
 def test_functions_are_given_the_stand_in_and_its_key(tmp_path: Path) -> None:
     stack = new_stack(tmp_path, PREFERRED_PORTS)
-    values = local_values(stack)
+    values = project_values(stack)
     assert values["METAKOCKA_URL"] == "http://127.0.0.1:24327/rest/eshop/v1"
     assert values["METAKOCKA_SECRET_KEY"] == stack.metakocka_secret_key
     assert stack.metakocka_secret_key not in repr(stack)

@@ -13,12 +13,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from rapport.local.overload import RETRY_AFTER
 from rapport.local.supabase.keys import KeySet, TokenError
 from rapport.local.supabase.realtime.authorization import Authorizer
 from rapport.local.supabase.realtime.bus import Bus
 from rapport.local.supabase.realtime.callers import TokenCaller, headers_for_policies
 from rapport.local.supabase.realtime.frames import Broadcast, encode
+from rapport.server.overload import RETRY_AFTER
 
 # Source: the default limit of a Realtime project
 MAX_PAYLOAD_BYTES = 3_000 * 1024

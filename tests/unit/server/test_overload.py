@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from rapport.local.overload import Bounded
+from rapport.server.overload import Bounded
 
 SCOPE: Scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
 

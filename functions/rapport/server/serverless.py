@@ -6,7 +6,6 @@ Source: the "Serverless.yml Reference" for AWS (version 3); only the parts that 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -17,10 +16,10 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from rapport.errors import ConfigError
-from rapport.local.lambda_host.cors import CorsRules
-from rapport.local.lambda_host.queues import QueueSource, Resources
+from rapport.server.cors import CorsRules
+from rapport.server.queues import QueueSource, Resources
 
-SERVERLESS_FILE = Path(__file__).parents[4] / "serverless.yml"
+SERVERLESS_FILE = Path(__file__).parents[3] / "serverless.yml"
 
 _DEFAULT_TIMEOUT = 6  # seconds, the framework's default
 _DEFAULT_MEMORY = 1024  # MB, the framework's default
@@ -156,6 +155,11 @@ class Function(_Model):
     def schedules(self) -> list[timedelta]:
         return [every for event in self.events for every in event.every]
 
+    def url_variable(self, queue: str) -> str | None:
+        """The variable that has a queue's URL; `queue` is its logical id."""
+        named = (variable for variable, value in self.environment.items() if value == queue)
+        return next(named, None)
+
 
 class _HttpApiOfAll(_Model):
     cors: CorsRules | None = None
@@ -185,7 +189,7 @@ class Service(_Model):
         """Reads `file`; each function gets the provider's defaults.
 
         Raises:
-            ConfigError: It can't be read, or asks for something that the local host can't do.
+            ConfigError: It can't be read, or asks for something that `rapport serve` can't do.
         """
         try:
             document = yaml.load(file.read_text(), _Loader)  # noqa: S506 - a SafeLoader
@@ -217,31 +221,28 @@ class Service(_Model):
         """The CORS rules for other origins; none if they are not set."""
         return self.provider.httpApi.cors
 
-    def environment(self, local: Mapping[str, str]) -> dict[str, str]:
-        """The value of each variable in a function's environment.
+    def defaults(self) -> dict[str, str]:
+        """The variables whose values stand in the file itself, which are good everywhere."""
+        return {
+            variable: value
+            for function in self.functions.values()
+            for variable, value in function.environment.items()
+            if self._is_literal(value)
+        }
 
-        Values that the framework would look up (`${…}`) are taken from `local`. A deployment names
-        the SSM parameter of a secret; here the secret itself is given, if `local` has it.
-
-        Raises:
-            ConfigError: `local` lacks one; the message names it and its function.
+    def readers(self) -> dict[str, list[str]]:
+        """The functions that read each variable; one that names a parameter counts as the variable
+        whose value the parameter has.
         """
-        values = {}
+        found: dict[str, set[str]] = {}
         for name, function in self.functions.items():
-            for variable, value in function.environment.items():
-                plain = variable.removesuffix("_PARAMETER")
-                if variable in local:
-                    values[variable] = local[variable]
-                elif plain in local:
-                    values[plain] = local[plain]
-                elif "${" in value:
-                    raise ConfigError(
-                        f"serverless.yml gives {name} the variable {variable}, which has no"
-                        " value here: add one to rapport.local.lambda_host.host."
-                    )
-                else:
-                    values[variable] = value
-        return values
+            for variable in function.environment:
+                found.setdefault(variable.removesuffix("_PARAMETER"), set()).add(name)
+        return {variable: sorted(names) for variable, names in sorted(found.items())}
+
+    def _is_literal(self, value: str) -> bool:
+        """Whether neither the framework nor CloudFormation looks it up."""
+        return not ("${" in value or value.startswith("AWS::") or value in self.resources.by_id)
 
 
 def interval(rate: str) -> timedelta:

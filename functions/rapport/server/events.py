@@ -8,26 +8,27 @@ context object".
 from __future__ import annotations
 
 import base64
+import math
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
-
-if TYPE_CHECKING:
-    from types_boto3_sqs.type_defs import MessageTypeDef
 
 Event = dict[str, object]
 
 _ACCOUNT = "000000000000"
 _REGION = "local"
 _TEXT_TYPES = ("application/json", "application/javascript", "application/xml")
+
+
+def _never() -> float:
+    return math.inf
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class InvocationContext:
     function_name: str
     memory_limit_in_mb: int
     timeout: float
+    # when the process ends, by the monotonic clock
+    ends_at: Callable[[], float] = _never
     aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     function_version: str = "$LATEST"
     _began: float = field(default_factory=time.monotonic)
@@ -54,12 +57,19 @@ class InvocationContext:
         return self.function_version
 
     def get_remaining_time_in_millis(self) -> int:
-        """The time until Lambda would stop the function; this host does not stop it."""
-        return max(0, int((self._began + self.timeout - time.monotonic()) * 1000))
+        """The time until Lambda would stop the function, or until the process ends; nothing else
+        stops it here.
+        """
+        ends_at = min(self._began + self.timeout, self.ends_at())
+        return max(0, int((ends_at - time.monotonic()) * 1000))
 
 
 def http_event(
-    request: Request, body: bytes, route_key: str, path_parameters: dict[str, str]
+    request: Request,
+    body: bytes,
+    route_key: str,
+    path_parameters: dict[str, str],
+    request_id: str,
 ) -> Event:
     """The payload, version 2.0, of a request with this body."""
     now = datetime.now(UTC)
@@ -86,7 +96,7 @@ def http_event(
                 "sourceIp": request.client.host if request.client else "",
                 "userAgent": headers.get("user-agent", ""),
             },
-            "requestId": str(uuid.uuid4()),
+            "requestId": request_id,
             "routeKey": route_key,
             "stage": "$default",
             "time": now.strftime("%d/%b/%Y:%H:%M:%S +0000"),
@@ -121,25 +131,43 @@ def schedule_event(function: str) -> Event:
     }
 
 
-def queue_event(queue: str, messages: Iterable[MessageTypeDef]) -> Event:
+class MessageAttribute(BaseModel):
+    """An attribute that the sender of a message has given it."""
+
+    data_type: str = Field(alias="DataType")
+    string_value: str | None = Field(None, alias="StringValue")
+
+
+class QueueMessage(BaseModel):
+    """A message as SQS gives it."""
+
+    message_id: str = Field(alias="MessageId")
+    receipt_handle: str = Field(alias="ReceiptHandle")
+    body: str = Field(alias="Body")
+    digest: str = Field(alias="MD5OfBody")
+    attributes: dict[str, str] = Field({}, alias="Attributes")
+    message_attributes: dict[str, MessageAttribute] = Field({}, alias="MessageAttributes")
+
+
+def queue_event(queue: str, messages: Iterable[QueueMessage]) -> Event:
     """The event for a batch of messages from SQS."""
     return {
         "Records": [
             {
-                "messageId": message["MessageId"],
-                "receiptHandle": message["ReceiptHandle"],
-                "body": message["Body"],
-                "attributes": message["Attributes"],
+                "messageId": message.message_id,
+                "receiptHandle": message.receipt_handle,
+                "body": message.body,
+                "attributes": message.attributes,
                 "messageAttributes": {
                     name: {
-                        "stringValue": attribute.get("StringValue"),
+                        "stringValue": attribute.string_value,
                         "stringListValues": [],
                         "binaryListValues": [],
-                        "dataType": attribute["DataType"],
+                        "dataType": attribute.data_type,
                     }
-                    for name, attribute in message.get("MessageAttributes", {}).items()
+                    for name, attribute in message.message_attributes.items()
                 },
-                "md5OfBody": message["MD5OfBody"],
+                "md5OfBody": message.digest,
                 "eventSource": "aws:sqs",
                 "eventSourceARN": f"arn:aws:sqs:{_REGION}:{_ACCOUNT}:{queue}",
                 "awsRegion": _REGION,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import logging
+import secrets
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from moto import mock_aws
+from moto.server import ThreadedMotoServer
+from tests.aws import KEY
 
-from rapport.local.lambda_host.event_source import take_batch
-from rapport.local.lambda_host.events import Event
-from rapport.local.lambda_host.queues import QueueSource
+from rapport.server.event_source import Queue, take_batch
+from rapport.server.events import Event
+from rapport.server.queues import QueueSource
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
@@ -30,7 +31,7 @@ class Orders:
 
     def __init__(self, sqs: SQSClient) -> None:
         self._sqs = sqs
-        self._url = sqs.create_queue(QueueName="Orders")["QueueUrl"]
+        self._url = sqs.create_queue(QueueName=f"Orders-{secrets.token_hex(4)}")["QueueUrl"]
         self.events: list[Any] = []
         for body in ("a", "b", "c"):
             sqs.send_message(QueueUrl=self._url, MessageBody=body)
@@ -41,7 +42,7 @@ class Orders:
             records: Any = event["Records"]
             return answer(records)
 
-        take_batch(self._sqs, source, self._url, invoke)
+        take_batch(Queue(self._url), source, invoke)
 
     def left(self) -> int:
         attributes = self._sqs.get_queue_attributes(
@@ -50,11 +51,22 @@ class Orders:
         return int(attributes["ApproximateNumberOfMessagesNotVisible"])
 
 
+@pytest.fixture(scope="module")
+def aws() -> Iterator[str]:
+    """A server that speaks SQS."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
 @pytest.fixture
-def orders(monkeypatch: pytest.MonkeyPatch) -> Iterator[Orders]:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    with mock_aws():
-        yield Orders(boto3.client("sqs"))
+def orders(aws: str, monkeypatch: pytest.MonkeyPatch) -> Orders:
+    for name, value in {**KEY, "AWS_DEFAULT_REGION": KEY["AWS_REGION"]}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws)
+    return Orders(boto3.client("sqs"))
 
 
 def test_a_function_is_given_what_lambda_would_give_it(orders: Orders) -> None:
@@ -98,19 +110,17 @@ def test_without_the_response_type_the_answer_says_nothing(orders: Orders) -> No
 
 
 def test_a_crash_keeps_the_batch_and_is_logged(
-    orders: Orders, caplog: pytest.LogCaptureFixture
+    orders: Orders, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    caplog.set_level(logging.ERROR)
-
     def crash(_records: object) -> object:
         raise ZeroDivisionError
 
     orders.feed(crash)
     assert orders.left() == 3
-    assert "ZeroDivisionError" in caplog.text
+    assert "ZeroDivisionError" in capsys.readouterr().out
 
 
 def test_an_empty_queue_invokes_nothing(orders: Orders) -> None:
-    orders.feed(lambda _records: None)
-    orders.feed(lambda _records: None)
+    for _ in range(2):
+        orders.feed(lambda _records: None)
     assert len(orders.events) == 1

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from rapport.errors import ConfigError
-from rapport.local.lambda_host.host import deploy
-from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Route, Service, interval
-from rapport.local.lambda_host.serverless import _Loader as yaml_loader
+from rapport.server.host import deploy
+from rapport.server.serverless import SERVERLESS_FILE, Route, Service, interval
+from rapport.server.serverless import _Loader as yaml_loader
 
 DOCUMENT = """
 service: example
@@ -29,6 +29,8 @@ functions:
     memorySize: 256
     environment:
       LEVEL: info
+      KEY_PARAMETER: /x/${sls:stage}/key
+      URL: !Ref queue
     events:
       - httpApi: GET /orders/{id}
       - httpApi: { method: any, path: "/files/{name+}" }
@@ -118,29 +120,24 @@ def test_a_function_has_what_the_provider_sets_for_all(service: Service) -> None
     assert (sweep.timeout, sweep.memorySize) == (60, 1024)
 
 
-def test_variables_are_looked_up_here_and_literals_are_taken(service: Service) -> None:
-    assert service.environment({"SHARED": "local"}) == {
-        "SHARED": "local",
-        "REGION": "AWS::Region",
-        "LEVEL": "info",
+def test_values_that_stand_in_the_file_are_good_everywhere(service: Service) -> None:
+    """What the framework or CloudFormation looks up is not there elsewhere."""
+    assert service.defaults() == {"LEVEL": "info"}
+
+
+def test_variables_are_told_with_the_functions_that_read_them(service: Service) -> None:
+    assert service.readers() == {
+        "KEY": ["orders"],
+        "LEVEL": ["orders"],
+        "REGION": ["orders", "sweep"],
+        "SHARED": ["orders", "sweep"],
+        "URL": ["orders"],
     }
 
 
-def test_where_a_deployment_names_a_secret_the_secret_itself_is_given_here(
-    service: Service,
-) -> None:
-    orders = service.functions["orders"].model_copy(
-        update={"environment": {"KEY_PARAMETER": "/x/${sls:stage}/key", "LEVEL": "info"}}
-    )
-    deployed = service.model_copy(update={"functions": {"orders": orders}})
-    assert deployed.environment({"KEY": "secret"}) == {"KEY": "secret", "LEVEL": "info"}
-    with pytest.raises(ConfigError, match="KEY_PARAMETER"):
-        deployed.environment({})
-
-
-def test_a_variable_without_a_local_value_is_named(service: Service) -> None:
-    with pytest.raises(ConfigError, match="orders the variable SHARED"):
-        service.environment({})
+def test_a_queues_url_is_found_by_its_variable(service: Service) -> None:
+    assert service.functions["orders"].url_variable("queue") == "URL"
+    assert service.functions["sweep"].url_variable("queue") is None
 
 
 @pytest.mark.parametrize(
