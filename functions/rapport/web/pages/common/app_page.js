@@ -173,6 +173,7 @@ export class AppPage extends PageElement {
   async #enter(user) {
     const supabase = /** @type {SupabaseClient} */ (this.supabase);
     this.live = createLive(supabase);
+    this.live.hub.expect();
     this.files = this.config?.functions_url ? new Files(supabase, this.config.functions_url) : null;
     this.live.subscribe(() => this.requestUpdate());
     await this.enter();
