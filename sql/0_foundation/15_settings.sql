@@ -6,10 +6,12 @@
     setting                     value               set by                        read by
     --------------------------  ------------------  ----------------------------  ----------------------------
     rapport.broadcast_later     on, off             import_contacts,              broadcast_changes,
-                                                    apply_whatsapp_people,        apply_whatsapp_items
-                                                    begin_erasure, erase_some
+                                                    apply_whatsapp_people,        publish_change,
+                                                    begin_erasure, erase_some     apply_whatsapp_items
     rapport.broadcasts          number of cursors   next_broadcast,               next_broadcast,
-                                                    tg_changes__tell              waiting_broadcasts
+                                                    publish_change,               publish_change,
+                                                    tg_changes__tell              waiting_broadcasts,
+                                                                                  tg_changes__tell
     rapport.desk_raised         account's id        the trigger that raises       the same
                                                     the epoch of a desk
     rapport.erasing             on, off             erase_some                    tg_invoices__progress,
@@ -27,7 +29,8 @@
                                                     tg_changes__tell
     rapport.messages_tried      number of messages  tg_messages__                 the same
                                                     hold_to_request
-    rapport.quiet               on, off             apply_partners                publish_changes
+    rapport.quiet               on, off             apply_partners                publish_change,
+                                                                                  publish_changes
     rapport.read_conversation   conversation's id   mark_read                     the same
     rapport.repeated            messages' ids,      tg_messages__                 post_message,
                                 by commas           leave_out_repeated            answer_repeated

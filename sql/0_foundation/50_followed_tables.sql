@@ -72,11 +72,17 @@ as $$
 declare
     -- up to this number of rows, a transition table is read at once
     small constant integer := 1000;
-    followed constant private.followed_tables := private.followed_table(tg_table_name);
+    followed private.followed_tables;
     source refcursor;
     changes private.row_change[];
     logged integer;
 begin
+    -- as followed_table, whose call is spared
+    select f.*
+    into followed
+    from private.followed_tables f
+    where f.table_name = tg_table_name;
+
     if tg_op = 'INSERT' then
         select array_agg(i.change)
         into changes
@@ -109,6 +115,9 @@ begin
     end if;
 
     if changes is null then
+        return null;
+    elsif cardinality(changes) = 1 then
+        logged := private.publish_change(followed, operation => tg_op, change => changes[1]);
         return null;
     elsif cardinality(changes) <= small then
         logged := private.publish_changes(followed, operation => tg_op, changes => changes);

@@ -105,6 +105,84 @@ create policy "members can read the labels of conversations"
 grant select on public.conversation_labels to authenticated;
 
 
+/*
+    The labels of the conversations that are not closed, for counts by label: see
+    unclosed_conversations. A row goes with the label, or when its conversation is closed.
+*/
+create table private.unclosed_labels (
+    label_id        uuid not null,
+    conversation_id uuid not null
+        references private.unclosed_conversations
+        on delete cascade,
+
+    primary key (label_id, conversation_id),
+    constraint unclosed_labels_label_fkey
+        foreign key (conversation_id, label_id)
+        references public.conversation_labels (conversation_id, label_id)
+        on delete cascade
+);
+alter table private.unclosed_labels enable row level security;
+
+
+create index unclosed_labels_conversation_idx
+    on private.unclosed_labels (conversation_id, label_id);
+
+
+create policy "nobody reads unclosed labels directly"
+    on private.unclosed_labels
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.tg_conversation_labels__keep_unclosed()
+    returns trigger
+    language plpgsql
+    -- definer: users may not read the table
+    security definer
+    set search_path = ''
+as $$
+begin
+    insert into private.unclosed_labels (label_id, conversation_id)
+    select new.label_id, u.conversation_id
+    from private.unclosed_conversations u
+    where u.conversation_id = new.conversation_id;
+    return null;
+end
+$$;
+
+create trigger _510_keep_unclosed
+    after insert on public.conversation_labels
+    for each row
+    execute function private.tg_conversation_labels__keep_unclosed();
+
+
+create function private.tg_conversations__return_labels()
+    returns trigger
+    language plpgsql
+    -- definer: users may not read the table
+    security definer
+    set search_path = ''
+as $$
+begin
+    insert into private.unclosed_labels (label_id, conversation_id)
+    select l.label_id, l.conversation_id
+    from public.conversation_labels l
+    where l.conversation_id = new.id
+    -- a label that is being deleted is waited for, and left out
+    for key share;
+    return null;
+end
+$$;
+
+-- after _510_keep_unclosed, whose row it refers to
+create trigger _520_return_labels
+    after update on public.conversations
+    for each row
+    when (old.status = 'closed' and new.status <> 'closed')
+    execute function private.tg_conversations__return_labels();
+
+
 insert into private.sentences (key, language, sentence)
 values
     ('desk.labelled', 'en', '{actor} has added the label {label}.'),
@@ -250,6 +328,14 @@ comment on column public.conversation_labels.version is
     'Rises by 1 with each change of the row.';
 comment on policy "members can read the labels of conversations" on public.conversation_labels is
     'Members see them for all conversations of their account. Customers see none.';
+comment on table private.unclosed_labels is
+    'The labels of the conversations that are open or pending.';
+comment on policy "nobody reads unclosed labels directly" on private.unclosed_labels is
+    'label_counts reads them, past the policy.';
+comment on function private.tg_conversation_labels__keep_unclosed() is
+    'Notes a new label of a conversation that is not closed.';
+comment on function private.tg_conversations__return_labels() is
+    'Notes the labels of a conversation that is opened again.';
 comment on function private.label_conversation(uuid, uuid, boolean) is
     'Puts a label on a conversation, or takes it away, and notes it if that changes something.';
 comment on function public.label_conversation(uuid, uuid) is

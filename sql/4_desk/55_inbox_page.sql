@@ -96,13 +96,15 @@ begin
         select count(*)
         from (
             select
-            from private.untaken_conversations u
+            from private.unclosed_conversations u
             where u.account_id = inbox_ids.account_id
+              and u.assignee_id is null
+              and u.is_open
             limit few + 1
         ) u
     ) <= few then
-        begins_at := '(select u.conversation_id as id from private.untaken_conversations u'
-            ' where u.account_id = $1) b';
+        begins_at := '(select u.conversation_id as id from private.unclosed_conversations u'
+            ' where u.account_id = $1 and u.assignee_id is null and u.is_open) b';
     elsif is_snoozed and (
         select count(*)
         from (
@@ -167,8 +169,9 @@ begin
         end,
         case
             when is_untaken then
-                ' and case when exists (select from private.untaken_conversations u'
-                ' where u.conversation_id = a.conversation_id) then true else false end'
+                ' and case when exists (select from private.unclosed_conversations u'
+                ' where u.conversation_id = a.conversation_id'
+                ' and u.assignee_id is null and u.is_open) then true else false end'
             when is_free then
                 ' and case when exists (select from public.desk_states s'
                 ' where s.id = a.conversation_id and s.assignee_id is not null)'
@@ -290,17 +293,11 @@ begin
                 select count(*) as number
                 from (
                     select
-                    from public.desk_states s
-                    where s.account_id = inbox_counts.account_id
-                      and s.assignee_id = m.user_id
-                      and (
-                          select k.status
-                          from public.conversations k
-                          where k.id = s.id
-                          limit 1
-                      ) <> 'closed'
+                    from private.unclosed_conversations u
+                    where u.account_id = inbox_counts.account_id
+                      and u.assignee_id = m.user_id
                     limit 100
-                ) s
+                ) u
             ) n
             where m.account_id = inbox_counts.account_id
         ),
@@ -314,32 +311,16 @@ begin
                 limit 100
             ) s
         ),
-        -- as inbox_page finds them, without their order
+        -- as inbox_page finds them; the conversations of a deleted contact are closed
         'free', (
             select count(*)
             from (
                 select
-                from private.untaken_conversations u
+                from private.unclosed_conversations u
                 where u.account_id = inbox_counts.account_id
-                  and case when exists (
-                      select
-                      from public.desk_states s
-                      where s.id = u.conversation_id
-                        and s.snoozed_until > now()
-                  ) then false else true end
-                  and case when exists (
-                      select
-                      from public.conversations k
-                      where k.id = u.conversation_id
-                        and (
-                            k.customer_id is null
-                            or exists (
-                                select
-                                from public.customers c
-                                where c.id = k.customer_id
-                            )
-                        )
-                  ) then true else false end
+                  and u.assignee_id is null
+                  and u.is_open
+                  and (u.snoozed_until is null or u.snoozed_until <= now())
                 limit 100
             ) u
         )
@@ -391,15 +372,8 @@ begin
             select count(*) as number
             from (
                 select
-                from public.conversation_labels o
+                from private.unclosed_labels o
                 where o.label_id = l.id
-                  and o.account_id = label_counts.account_id
-                  and (
-                      select k.status
-                      from public.conversations k
-                      where k.id = o.conversation_id
-                      limit 1
-                  ) <> 'closed'
                 limit 100
             ) o
         ) n

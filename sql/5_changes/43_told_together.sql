@@ -229,9 +229,15 @@ declare
     events private.broadcast_event[];
     alone private.broadcast_event;
     payload jsonb;
+    waiting refcursor := 'rapport_broadcast_1';
     forgotten text;
 begin
-    events := private.waiting_broadcasts();
+    if current_setting('rapport.broadcasts', true) = '1' then
+        fetch waiting into events;
+        close waiting;
+    else
+        events := private.waiting_broadcasts();
+    end if;
     -- changes by a later deferred trigger are told after this
     forgotten := set_config('rapport.logging', 'off', true);
     forgotten := set_config('rapport.broadcasts', '', true);

@@ -46,10 +46,12 @@ alter default privileges for role postgres
     setting                     value               set by                        read by
     --------------------------  ------------------  ----------------------------  ----------------------------
     rapport.broadcast_later     on, off             import_contacts,              broadcast_changes,
-                                                    apply_whatsapp_people,        apply_whatsapp_items
-                                                    begin_erasure, erase_some
+                                                    apply_whatsapp_people,        publish_change,
+                                                    begin_erasure, erase_some     apply_whatsapp_items
     rapport.broadcasts          number of cursors   next_broadcast,               next_broadcast,
-                                                    tg_changes__tell              waiting_broadcasts
+                                                    publish_change,               publish_change,
+                                                    tg_changes__tell              waiting_broadcasts,
+                                                                                  tg_changes__tell
     rapport.desk_raised         account's id        the trigger that raises       the same
                                                     the epoch of a desk
     rapport.erasing             on, off             erase_some                    tg_invoices__progress,
@@ -67,7 +69,8 @@ alter default privileges for role postgres
                                                     tg_changes__tell
     rapport.messages_tried      number of messages  tg_messages__                 the same
                                                     hold_to_request
-    rapport.quiet               on, off             apply_partners                publish_changes
+    rapport.quiet               on, off             apply_partners                publish_change,
+                                                                                  publish_changes
     rapport.read_conversation   conversation's id   mark_read                     the same
     rapport.repeated            messages' ids,      tg_messages__                 post_message,
                                 by commas           leave_out_repeated            answer_repeated
@@ -466,11 +469,17 @@ as $$
 declare
     -- up to this number of rows, a transition table is read at once
     small constant integer := 1000;
-    followed constant private.followed_tables := private.followed_table(tg_table_name);
+    followed private.followed_tables;
     source refcursor;
     changes private.row_change[];
     logged integer;
 begin
+    -- as followed_table, whose call is spared
+    select f.*
+    into followed
+    from private.followed_tables f
+    where f.table_name = tg_table_name;
+
     if tg_op = 'INSERT' then
         select array_agg(i.change)
         into changes
@@ -503,6 +512,9 @@ begin
     end if;
 
     if changes is null then
+        return null;
+    elsif cardinality(changes) = 1 then
+        logged := private.publish_change(followed, operation => tg_op, change => changes[1]);
         return null;
     elsif cardinality(changes) <= small then
         logged := private.publish_changes(followed, operation => tg_op, changes => changes);

@@ -389,8 +389,8 @@ create policy "members can read the state of a conversation at the desk"
     using (account_id = any (array(select private.my_account_ids())));
 
 
-create policy "nobody reads untaken conversations directly"
-    on private.untaken_conversations
+create policy "nobody reads unclosed conversations directly"
+    on private.unclosed_conversations
     for all
     to authenticated
     using (false);
@@ -400,7 +400,7 @@ comment on policy "members can read the state of a conversation at the desk" on 
     'Members see it for all conversations of their account. Customers see none.';
 
 
-comment on policy "nobody reads untaken conversations directly" on private.untaken_conversations is
+comment on policy "nobody reads unclosed conversations directly" on private.unclosed_conversations is
     'inbox_page and inbox_counts read them, past the policy.';
 
 
@@ -441,6 +441,13 @@ create policy "members can read the labels of conversations"
     using (account_id = any (array(select private.my_account_ids())));
 
 
+create policy "nobody reads unclosed labels directly"
+    on private.unclosed_labels
+    for all
+    to authenticated
+    using (false);
+
+
 comment on policy "members can read labels" on public.labels is
     'Members see the labels of their account. Customers see none.';
 
@@ -459,6 +466,10 @@ comment on policy "owners, admins and agents can delete labels" on public.labels
 
 comment on policy "members can read the labels of conversations" on public.conversation_labels is
     'Members see them for all conversations of their account. Customers see none.';
+
+
+comment on policy "nobody reads unclosed labels directly" on private.unclosed_labels is
+    'label_counts reads them, past the policy.';
 
 
 create policy "nobody reads who is at the desk directly"

@@ -401,12 +401,22 @@ def test_the_population_is_as_triggers_and_constraints_would_have_left_it(
         full join public.conversation_activity a on a.conversation_id = k.id
         where k.customer_id is distinct from a.customer_id
         union
-        select 'taken conversations differ'
-        from public.conversations k
+        select 'conversations that are not closed differ'
+        from (select * from public.conversations where status <> 'closed') k
         left join public.desk_states s on s.id = k.id
-        left join private.untaken_conversations u on u.conversation_id = k.id
-        where (u.conversation_id is not null) is distinct from
-            (k.status = 'open' and s.assignee_id is null)
+        full join private.unclosed_conversations u on u.conversation_id = k.id
+        where (k.account_id, k.status = 'open', s.assignee_id, s.snoozed_until) is distinct from
+            (u.account_id, u.is_open, u.assignee_id, u.snoozed_until)
+        union
+        select 'their labels differ'
+        from (
+            select l.*
+            from public.conversation_labels l
+            join private.unclosed_conversations k on k.conversation_id = l.conversation_id
+        ) l
+        full join private.unclosed_labels u
+            on (u.label_id, u.conversation_id) = (l.label_id, l.conversation_id)
+        where l.label_id is null or u.label_id is null
         union
         select 'customers differ'
         from (select * from public.contacts where deleted_at is null) c

@@ -218,6 +218,61 @@ def test_message_is_told_alike_alone_and_among_many(quiet: World) -> None:
         assert set(other[2]["record"]) == set(payload["record"])
 
 
+@pytest.mark.parametrize("somebody_left", [False, True])
+def test_one_row_is_published_as_the_rows_of_a_large_statement_are(
+    quiet: World, somebody_left: bool
+) -> None:
+    """The short way for one row logs and tells what the one for many does."""
+    quiet.ingest(text_message("wamid.2", wa_id="38640555444"))
+    if somebody_left:
+        quiet.owner.execute("delete from public.account_members where display_name = 'adam'")
+    changes = """
+        with rows as (
+            select 'messages' as name, to_jsonb(m) as row from public.messages m
+            union all
+            select 'contacts', to_jsonb(c) from public.contacts c
+            union all
+            select 'customers', to_jsonb(c) from public.customers c
+            union all
+            select 'conversations', to_jsonb(k) from public.conversations k
+        )
+        select f, c.happened, (c.old, c.new)::private.row_change as change
+        from rows r
+        join private.followed_tables f on f.table_name = r.name
+        cross join lateral (
+            values
+                ('INSERT', null, r.row),
+                ('DELETE', r.row, null),
+                ('UPDATE', r.row, r.row || '{"version": 7, "created_at": "2026-01-01"}'),
+                ('UPDATE', r.row, r.row || '{"version": 7}')
+        ) as c (happened, old, new)
+        where f.seen_since is null
+    """
+    in_the_log = """
+        select (to_jsonb(l) - array['xid', 'seq', 'logged_at'])::text as entry
+        from private.changes l
+        where l.xid = pg_current_xact_id()
+        order by entry
+    """
+    waiting = """
+        select (to_jsonb(w) - array['part', 'place'])::text as event
+        from unnest(private.waiting_broadcasts()) w
+        order by event
+    """
+    said = []
+    general_way = (
+        "private.log_changes(c.f, c.happened, array[c.change]),"
+        " private.broadcast_changes(c.f, array[c.change])"
+    )
+    for way in ("private.publish_change(c.f, c.happened, c.change)", general_way):
+        with quiet.owner.transaction(force_rollback=True):
+            quiet.owner.execute(f"select {way} from ({changes}) c".encode())
+            said.append([quiet.rows(in_the_log), quiet.rows(waiting)])
+    short, general = said
+    assert len(general[0]) > len(general[1]) > 10
+    assert short == general
+
+
 def test_column_that_nobody_has_named_is_not_sent(quiet: World) -> None:
     """Also where a session has sent rows of the table before."""
     quiet.owner.execute(

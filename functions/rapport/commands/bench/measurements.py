@@ -13,6 +13,7 @@ from rapport.commands.bench import (
     browser,
     change_cost,
     cold_start,
+    dashboard,
     growth,
     idle,
     ingest,
@@ -243,6 +244,17 @@ def _browser(ground: Ground) -> Iterable[Row]:
     )
 
 
+def _dashboard(ground: Ground) -> Iterable[Row]:
+    figures = dashboard.measure(ground.stack)
+    yield Row.of_latency(
+        "live.dashboard",
+        f"From signing in to the first of {figures.conversations:,} conversations in sight",
+        figures.first,
+        floor=Beside(figures.question.p50, "one question for the same rows"),
+        wanted=(Wanted("p95", 1_000),),
+    )
+
+
 def _edits(ground: Ground) -> Iterable[Row]:
     figures = metakocka_edits.measure(ground.stack)
     yield Row.of_latency(
@@ -380,6 +392,14 @@ EVERY = (
         CLIENTS,
         _browser,
         is_quick=False,
+    ),
+    Measurement(
+        ("live.dashboard",),
+        "Signing in at the dashboard",
+        CLIENTS,
+        _dashboard,
+        is_quick=False,
+        alone=True,
     ),
     Measurement(
         ("sync.edit", "sync.edit.calls"),

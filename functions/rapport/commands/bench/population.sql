@@ -320,12 +320,13 @@ from (
 where d.chosen < 310
 order by d.last_message_at, d.id;
 
-insert into private.untaken_conversations (conversation_id, account_id)
-select t.id, t.account_id
+insert into private.unclosed_conversations (
+    conversation_id, account_id, is_open, assignee_id, snoozed_until
+)
+select t.id, t.account_id, t.status = 'open', s.assignee_id, s.snoozed_until
 from threads t
 left join public.desk_states s on s.id = t.id
-where t.status = 'open'
-  and s.assignee_id is null
+where t.status <> 'closed'
 order by t.last_message_at, t.id;
 
 insert into public.labels (id, account_id, name)
@@ -339,6 +340,11 @@ from threads t
 join (values ('usual', 0, 300), ('rare', 300, 302)) as l (name, first, beyond)
     on pg_temp.pick(t.n, 65 + t.nth, 1000) between l.first and l.beyond - 1
 order by t.last_message_at, t.id;
+
+insert into private.unclosed_labels (label_id, conversation_id)
+select l.label_id, l.conversation_id
+from public.conversation_labels l
+join private.unclosed_conversations u on u.conversation_id = l.conversation_id;
 
 -- what waits in some conversations, and what was sent from many
 insert into public.scheduled_messages (

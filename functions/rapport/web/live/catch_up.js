@@ -72,6 +72,7 @@ export class CatchUp {
   #done = Promise.resolve();
   #hasCaughtUp = false;
   #isTelling = false;
+  #isExpecting = false;
 
   /** @param {Server} server */
   constructor(server) {
@@ -105,6 +106,12 @@ export class CatchUp {
     const run = ++this.#run;
     // one catch-up at a time
     this.#done = this.#done.then(() => this.#loop(run));
+  }
+
+  /** Takes the cursor for the first subscription, which comes soon and then does not wait for it. */
+  expect() {
+    this.#isExpecting = true;
+    this.start();
   }
 
   /** Ends the connection and the polls; what is known stays, for `start` to go on from. */
@@ -295,9 +302,10 @@ export class CatchUp {
 
   /** @param {number} run */
   async #catchUp(run) {
-    if (!this.#followers.size) {
+    if (!this.#followers.size && !(this.#isExpecting && this.#cursor === null)) {
       // who comes next begins anew
       this.#cursor = null;
+      this.#isExpecting = false;
       return;
     }
     await this.#knowUser();
@@ -305,10 +313,12 @@ export class CatchUp {
       this.#cursor = (await this.server.changesSince(null)).cursor;
       this.#events = [];
       this.#isBetweenPages = false;
-    } else if ([...this.#followers].some(({ isLoaded }) => !isLoaded)) {
+      if (!this.#followers.size) return;
+    } else if (!this.#isExpecting && [...this.#followers].some(({ isLoaded }) => !isLoaded)) {
       // what has happened before a subscription is not told to it
       await this.#followLog(run);
     }
+    this.#isExpecting = false;
     await this.#readRows(run);
     await this.#followLog(run);
   }
@@ -372,12 +382,15 @@ export class CatchUp {
   }
 
   /**
-   * Reads the rows of new subscriptions, and of all after a resync.
+   * Reads the rows of new subscriptions, and of all after a resync: one after the other, since the
+   * server lets a user read one thing at a time. What was subscribed to first is shown first.
    *
    * @param {number} run
    */
   async #readRows(run) {
     const user = this.#user;
+    // what is read anew is told with all else of its moment
+    const isShown = !this.#stale.size;
     for (const follower of [...this.#followers]) {
       if (run !== this.#run || user !== this.#user) return;
       try {
@@ -390,6 +403,7 @@ export class CatchUp {
           continue;
         }
         follower.fail(null);
+        if (isShown) this.tell();
       } catch (thrown) {
         const error = asLiveError(thrown);
         if (error instanceof NotSignedIn) throw error;

@@ -181,11 +181,14 @@ export class InboxSource extends AskedSource {
   /** @param {Server} server */
   async #ask(server) {
     const { filter, pinnedId } = this.#wanted;
-    await this.#look(server);
+    // all rows are read with how far they were read
+    if (this.#isStale) this.#lookedAt = performance.now();
+    else await this.#look(server);
     const isStale = this.#isStale;
     const changed = this.#changed;
     const wantsMore = this.#wantsMore && !isStale;
-    const isMiscounted = this.dueIn <= 0;
+    // rows that are waited for come before their counts
+    const isMiscounted = this.dueIn <= 0 && !this.#isNew;
     this.#changed = new Map();
     this.#isStale = false;
     if (isMiscounted) this.#isMiscounted = false;

@@ -179,6 +179,7 @@ export class AppPage extends PageElement {
     this.#entering = user.id;
     const supabase = /** @type {SupabaseClient} */ (this.supabase);
     this.live = createLive(supabase);
+    this.live.hub.expect();
     this.files = this.config?.functions_url ? new Files(supabase, this.config.functions_url) : null;
     this.live.subscribe(() => this.requestUpdate());
     await this.enter();

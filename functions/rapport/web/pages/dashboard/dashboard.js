@@ -228,8 +228,9 @@ export class DashboardPage extends AppPage {
     this.#close();
     this.inbox?.close();
     this.desk?.close();
+    // what is followed first is shown first
+    this.inbox = new Inbox({ live, account, userId: this.userId });
     this.desk = new Desk(supabase, live, account, this.members.filter(({ account_id }) => account_id === account.id), this.userId);
-    this.inbox = new Inbox(this.desk);
   }
 
   /** @param {Event} event */

@@ -52,6 +52,7 @@ export class Desk {
   drafts = new Map();
   /** Notes that were begun, by conversation. @type {Map<string, string>} */
   draftNotes = new Map();
+  #isClosed = false;
 
   /**
    * @param {SupabaseClient} supabase
@@ -69,10 +70,15 @@ export class Desk {
     /** Who is at the desk. @type {Presence} */
     this.presence = live.presence("desk", account.id);
     void this.presence.showMe();
-    this.#ends.push(this.presence.close, stayAtDesk(live, account.id));
+    this.#ends.push(this.presence.close);
     this.labels = this.#follow("labels");
     this.replies = this.#follow("saved_replies");
     this.health = this.#follow("account_health");
+    // a user writes one thing at a time: first come the rows that are to be seen
+    void this.labels
+      .ready()
+      .catch(() => {})
+      .then(() => this.#isClosed || this.#ends.push(stayAtDesk(live, account.id)));
   }
 
   /** The member who is signed in. */
@@ -147,6 +153,7 @@ export class Desk {
   }
 
   close() {
+    this.#isClosed = true;
     for (const end of this.#ends) end();
   }
 

@@ -27,7 +27,7 @@ export class Inbox {
   #desk;
   #end;
 
-  /** @param {Desk} desk */
+  /** @param {Pick<Desk, "live" | "account" | "userId">} desk */
   constructor(desk) {
     this.#desk = desk;
     this.choice = EVERYTHING;
