@@ -159,13 +159,16 @@ def redrive(
         bool, typer.Option("--dry-run", help="Show what would be put back, and change nothing.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    stage: Stage = None,
 ) -> None:
     """Put back what failed: webhooks, dead letters, messages, notifications, files.
 
     Times are UTC.
     """
+    from rapport.commands.project import use_stage
     from rapport.commands.redrive import redrive, which
 
+    use_stage(stage)
     if not (everything or account or one or since):
         raise typer.BadParameter("Say which: --all, --account, --id or --since.")
     redrive(which(account, one, since, uncertain=uncertain), dry_run=dry_run, yes=yes)
@@ -179,12 +182,15 @@ def pause(
             metavar="NUMBER|ACCOUNT", help="A number (or its phone_number_id), or an account."
         ),
     ],
+    stage: Stage = None,
 ) -> None:
     """Have nothing sent from a number or an account. What comes in is stored and shown."""
     from rich.console import Console
 
     from rapport.commands.pause import pause
+    from rapport.commands.project import use_stage
 
+    use_stage(stage)
     pause(named, Console())
 
 
@@ -194,12 +200,15 @@ def resume(
     withdraw: Annotated[
         bool, typer.Option("--withdraw", help="Withdraw what waits, and do not send it.")
     ] = False,
+    stage: Stage = None,
 ) -> None:
     """End a pause: what waits is sent, or withdrawn."""
     from rich.console import Console
 
     from rapport.commands.pause import resume
+    from rapport.commands.project import use_stage
 
+    use_stage(stage)
     resume(named, withdraw=withdraw, console=Console())
 
 
@@ -209,12 +218,15 @@ def after_restore(
         bool, typer.Option("--dry-run", help="Show what there is, and change nothing.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    stage: Stage = None,
 ) -> None:
     """Hold what a restored database would send a second time, and take its doorbell off."""
     from rich.console import Console
 
     from rapport.commands.after_restore import after_restore
+    from rapport.commands.project import use_stage
 
+    use_stage(stage)
     after_restore(dry_run=dry_run, yes=yes, console=Console())
 
 

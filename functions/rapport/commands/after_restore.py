@@ -72,8 +72,8 @@ def _to_do(held: Restored) -> Iterator[str]:
             " this database, and WhatsApp does not deliver it again: look at the phones."
         )
     yield (
-        f"The doorbell ({held.doorbell}) was taken off. Set it to this deployment's own address:"
-        " backend.set_doorbell. Until then schedules find the work."
+        f"The doorbell ({held.doorbell}) was taken off. Give it this deployment's own address:"
+        " `rapport connect functions`. Until then schedules find the work."
         if held.doorbell
         else "There was no doorbell."
     )
