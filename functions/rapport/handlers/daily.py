@@ -1,5 +1,6 @@
-"""Daily jobs: retention, overdue invoices, expired points, erasures, and how much accounts keep. They
-run hourly, since accounts are in different time zones.
+"""Daily jobs: retention, overdue invoices, expired points, erasures, and how much accounts keep.
+
+They run hourly, since accounts are in different time zones.
 """
 
 from __future__ import annotations
