@@ -17,12 +17,12 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
+from rapport.commands.dead_letters import DeadLetter, DeadLetters
 from rapport.commands.project import store_settings, webhook_queues
 from rapport.errors import Unprocessable
 from rapport.store.operations import Numbers, OperationsStore
 from rapport.store.webhooks import RawEvent, WebhookStore
 from rapport.whatsapp.backlog import Backlog
-from rapport.whatsapp.dead_letters import DeadLetter, DeadLetters
 from rapport.whatsapp.replay import replay_each
 
 _PAGE = 100

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 from tests.aws import KEY
 
+from rapport.commands.dead_letters import DeadLetter, DeadLetters
 from rapport.errors import MalformedPayload, QueueUnavailable
 from rapport.whatsapp.backlog import (
     BODY_LIMIT,
@@ -27,7 +28,6 @@ from rapport.whatsapp.backlog import (
     pack,
     unpack,
 )
-from rapport.whatsapp.dead_letters import DeadLetter, DeadLetters
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
