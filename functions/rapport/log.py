@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import wraps
+from types import MappingProxyType
 from typing import IO, Protocol, TypeVar
 
 from rapport.errors import Conflict, MetakockaError, RapportError, RequestError
@@ -24,6 +25,8 @@ from rapport.errors import Conflict, MetakockaError, RapportError, RequestError
 _SERVICE = "rapport"
 # of the request or the message that this thread works on
 _correlation_id: ContextVar[str | None] = ContextVar("correlation_id", default=None)
+# what else the request or the message is about, as far as it is known: ids
+_ids: ContextVar[Mapping[str, str]] = ContextVar("ids", default=MappingProxyType({}))
 # the fields of a line are kept on its record beneath this name
 _FIELDS = "rapport_fields"
 
@@ -42,6 +45,7 @@ class _Formatter(logging.Formatter):
         }
         if (correlation_id := _correlation_id.get()) is not None:
             line["correlation_id"] = correlation_id
+        line |= _ids.get()
         line |= getattr(record, _FIELDS, {})
         if record.exc_info and record.exc_info[1] is not None:
             line |= _crash(record.exc_info[1])
@@ -217,7 +221,17 @@ def guarded(run: Callable[[], AnswerT]) -> AnswerT:
 def correlated(correlation_id: str) -> Iterator[None]:
     """Adds the request's id to every line that this thread logs, until the end."""
     before = _correlation_id.set(correlation_id)
+    known = _ids.set({})
     try:
         yield
     finally:
+        _ids.reset(known)
         _correlation_id.reset(before)
+
+
+def about(**ids: object) -> None:
+    """Adds ids, such as conversation_id, to the lines that follow until `correlated` ends.
+
+    What is None is not known, and left out.
+    """
+    _ids.set({**_ids.get(), **{name: str(one) for name, one in ids.items() if one is not None}})

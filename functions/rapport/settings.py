@@ -30,6 +30,7 @@ from pydantic import (
 
 from rapport.api_keys import kind_of
 from rapport.errors import ConfigError, UpstreamUnavailable
+from rapport.graph_version import GRAPH_URL
 
 _IN_FUNCTIONS = (
     "Set it in the function's environment, or the SSM parameter that the variable with the ending"
@@ -289,7 +290,7 @@ class GraphSettings(_Settings):
     """The address of WhatsApp's API, and its token."""
 
     # includes the version
-    whatsapp_graph_url: HttpUrl = HttpUrl("https://graph.facebook.com/v26.0")
+    whatsapp_graph_url: HttpUrl = HttpUrl(GRAPH_URL)
     # the token of all numbers …
     whatsapp_token: Secret | None = None
     # … or the SSM parameter of each number: /rapport/prod/whatsapp/{phone_number_id}/token
@@ -385,6 +386,8 @@ class BacklogSettings(_Settings):
     """The queue for webhooks that the database could not take. Without it, Meta repeats them."""
 
     webhook_queue_url: HttpUrl | None = None
+    # of webhooks that could not be stored, for `rapport redrive`
+    webhook_dead_letters_url: HttpUrl | None = None
     # until the next try of a webhook: this long each time while the database is away, up to four
     # times as long after most of an hour; doubled with each try for a webhook that fails by itself
     webhook_retry_seconds: NonNegativeInt = 30

@@ -121,7 +121,7 @@ class Storage:
             yield StoredFile(int(answer.headers["content-length"]), _body_of(answer))
 
     def delete(self, key: str) -> None:
-        """Deletes the file at `key`; none is no error.
+        """Deletes the file at `key`; one that is not there is deleted already.
 
         Raises:
             StorageUnavailable: The storage can't be reached, or is too busy.

@@ -1,7 +1,8 @@
 /*
     Data that is kept for a limited time, and its deletion: log entries, raw webhooks, runs and
     errors of the sync, what was noted so that nothing is sent twice, and what waited to be sent or
-    told. Messages, their statuses and contacts stay as long as their account.
+    told. Messages and their files stay for as long as their account keeps them: see prune_kept.
+    Contacts stay as long as their account.
 */
 create table private.retention (
     only_row       boolean primary key default true

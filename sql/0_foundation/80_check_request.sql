@@ -48,7 +48,7 @@ as $$
         when 'sync_conflicts' then 'Call resolve_sync_conflict.'
         when 'sync_errors' then 'The sync writes its errors, and deletes old ones.'
         when 'sync_runs' then 'Call request_sync.'
-        when 'whatsapp_channels' then 'Ask the people who run this service to add a number; resume_channel starts a stopped one.'
+        when 'whatsapp_channels' then 'Ask the people who run this service to add a number; resume_channel starts a stopped one, pause_sending and resume_sending pause and resume one.'
         when 'whatsapp_templates' then 'Write templates at WhatsApp; they are read from there.'
     end
 $$;

@@ -32,6 +32,22 @@ create table public.accounts (
     -- times of day in the account's time zone; see private.quiet_span
     quiet_from  time,
     quiet_until time,
+    -- nothing is sent for the account until a person resumes it; see pause_sending
+    paused_at   timestamptz,
+    -- for how long messages and files are kept; see private.prune_kept
+    messages_kept_days integer
+                       constraint accounts_messages_kept_days_check
+                       check (messages_kept_days between 30 and 36500),
+    files_kept_days    integer
+                       constraint accounts_files_kept_days_check
+                       check (files_kept_days between 30 and 36500),
+    -- how much the account may keep; see private.require_room
+    messages_quota     bigint not null default 100000000
+                       constraint accounts_messages_quota_check check (messages_quota >= 0),
+    contacts_quota     bigint not null default 10000000
+                       constraint accounts_contacts_quota_check check (contacts_quota >= 0),
+    file_bytes_quota   bigint not null default 10000000000000
+                       constraint accounts_file_bytes_quota_check check (file_bytes_quota >= 0),
     created_at  timestamptz not null default now(),
 
     constraint accounts_quiet_until_check
@@ -146,7 +162,7 @@ grant select on public.accounts to authenticated;
 
 
 comment on table public.accounts is
-    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone, language, assigns_in_turn and the quiet hours.';
+    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone, language, assigns_in_turn, the quiet hours, messages_kept_days and files_kept_days.';
 comment on column public.accounts.id is
     'Identifies the account; every other row of the business names it as account_id.';
 comment on column public.accounts.external_id is
@@ -165,6 +181,18 @@ comment on column public.accounts.quiet_from is
     'The time of day, in the account''s time zone, at which the quiet hours begin. During them no reminder and no scheduled message is sent. Null: there are no quiet hours.';
 comment on column public.accounts.quiet_until is
     'The time of day at which the quiet hours end; earlier than quiet_from means on the next day.';
+comment on column public.accounts.paused_at is
+    'Since when a person has nothing sent for the account (server time, UTC); null while it sends. See pause_sending and resume_sending.';
+comment on column public.accounts.messages_kept_days is
+    'For how many days messages are kept after they came or were written here, 30 at least. Older ones are deleted for good, with their files, except under a legal hold. Null: for ever.';
+comment on column public.accounts.files_kept_days is
+    'For how many days the files of messages are kept, 30 at least; the messages stay. Null: as long as their messages.';
+comment on column public.accounts.messages_quota is
+    'How many messages the account may keep. Beyond it users can''t write any more; what comes by WhatsApp is stored all the same.';
+comment on column public.accounts.contacts_quota is
+    'How many contacts the account may keep. Beyond it users can''t add any; who writes by WhatsApp becomes a contact all the same.';
+comment on column public.accounts.file_bytes_quota is
+    'How many bytes of files the account may keep. Beyond it users can''t upload any; files that come by WhatsApp are stored all the same.';
 comment on column public.accounts.created_at is
     'When the account was made (server time, UTC).';
 comment on column public.accounts.messages_per_minute is

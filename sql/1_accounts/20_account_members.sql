@@ -255,6 +255,12 @@ Give a code such as SI.';
 comment on constraint accounts_language_check on public.accounts is
     'There is no such language of an account.
 Use en or sl.';
+comment on constraint accounts_messages_kept_days_check on public.accounts is
+    'Messages are kept for 30 to 36,500 days, or for ever.
+Give a number of days, or null for ever.';
+comment on constraint accounts_files_kept_days_check on public.accounts is
+    'Files are kept for 30 to 36,500 days, or as long as their messages.
+Give a number of days, or null for as long as their messages.';
 comment on constraint accounts_quiet_until_check on public.accounts is
     'Quiet hours need two different times of day, or none.
 Give quiet_from and quiet_until, such as 21:00 and 08:00, or null for both.';
@@ -263,6 +269,7 @@ Give quiet_from and quiet_until, such as 21:00 and 08:00, or null for both.';
 select private.guard_table(
     'accounts',
     updated => array[
-        'name', 'country', 'time_zone', 'language', 'assigns_in_turn', 'quiet_from', 'quiet_until'
+        'name', 'country', 'time_zone', 'language', 'assigns_in_turn', 'quiet_from', 'quiet_until',
+        'messages_kept_days', 'files_kept_days'
     ]
 );

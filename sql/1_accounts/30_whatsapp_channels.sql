@@ -25,6 +25,8 @@ create table public.whatsapp_channels (
     stopped_at           timestamptz,
     stopped_code         integer,
     stopped_reason       text,
+    -- nothing is sent from a paused number until a person resumes it; see pause_sending
+    paused_at            timestamptz,
     created_at           timestamptz not null default now(),
 
     -- foreign keys with the account refer to this
@@ -70,5 +72,7 @@ comment on column public.whatsapp_channels.stopped_code is
     'WhatsApp''s error code that stopped the number; null while it sends.';
 comment on column public.whatsapp_channels.stopped_reason is
     'A sentence that says why the number is stopped; null while it sends.';
+comment on column public.whatsapp_channels.paused_at is
+    'Since when a person has nothing sent from this number (server time, UTC); null while it sends. See pause_sending and resume_sending.';
 comment on policy "members can read their WhatsApp numbers" on public.whatsapp_channels is
     'Customers do not need the provider''s ids.';

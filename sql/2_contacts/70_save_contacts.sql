@@ -10,6 +10,7 @@ as $$
 declare
     cleaned constant jsonb := private.clean_contact_fields(fields);
 begin
+    perform private.require_room(account_id => add_contact.account_id, kind => 'contacts');
     perform private.lock_identities(
         account_id => add_contact.account_id,
         contact_ids => array[add_contact.contact_id],

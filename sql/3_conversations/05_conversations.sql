@@ -91,7 +91,7 @@ create index conversations_customer_idx
     on public.conversations (customer_id, account_id);
 
 create index conversations_account_id_idx
-    on public.conversations (account_id);
+    on public.conversations (account_id, id);
 
 -- the inbox finds groups by their name, and an account has few
 create index conversations_account_groups_idx

@@ -82,7 +82,7 @@ comment on column public.conversation_activity.account_id is
 comment on column public.conversation_activity.customer_id is
     'The contact of the conversation; null for a group.';
 comment on column public.conversation_activity.last_seq is
-    'The seq of the latest message, 0 before the first. All seqs from 1 to it exist.';
+    'The seq of the latest message, 0 before the first. All seqs from 1 to it have existed; the first ones may be gone, see accounts.messages_kept_days.';
 comment on column public.conversation_activity.last_message_at is
     'When the latest message was sent (messages.sent_at, UTC); before the first message, when the conversation was made.';
 comment on column public.conversation_activity.last_inbound_at is

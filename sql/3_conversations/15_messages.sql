@@ -186,7 +186,7 @@ comment on column public.messages.conversation_id is
 comment on column public.messages.customer_id is
     'The contact of the conversation; null for a group.';
 comment on column public.messages.seq is
-    'The message''s number in its conversation: 1, 2, 3 … without a gap, in the order of arrival. Show messages in the order of sent_at.';
+    'The message''s number in its conversation: 1, 2, 3 … without a gap, in the order of arrival; the first ones may have been deleted (accounts.messages_kept_days). Show messages in the order of sent_at.';
 comment on column public.messages.sender_type is
     'Who wrote: client (the customer), operator (staff) or system.';
 comment on column public.messages.sender_id is

@@ -82,6 +82,7 @@ begin
             detail = 'field: conversation_id',
             hint = 'When the person writes again, a new conversation opens.';
     end if;
+    perform private.require_room(account_id => thread.account_id, kind => 'messages');
     new.account_id := thread.account_id;
     new.customer_id := thread.customer_id;
     new.booking_id := thread.booking_id;

@@ -493,6 +493,13 @@ begin
             from public.scheduled_messages s
             where s.status = 'waiting'
               and s.due_at <= at
+              -- those of a paused account wait until it is resumed
+              and not exists (
+                  select
+                  from public.accounts a
+                  where a.id = s.account_id
+                    and a.paused_at is not null
+              )
             order by s.due_at, s.id
             limit least(greatest(batch, 1), 500)
         ) d

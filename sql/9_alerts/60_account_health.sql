@@ -11,8 +11,8 @@ create table public.account_health (
     kind       text not null
                constraint account_health_kind_check
                check (kind in (
-                   'stopped_number', 'failing_sync', 'refused_signatures', 'unknown_number',
-                   'waiting_messages', 'failed_messages'
+                   'stopped_number', 'paused_account', 'paused_number', 'failing_sync',
+                   'refused_signatures', 'unknown_number', 'waiting_messages', 'failed_messages'
                )),
     -- the WhatsApp number; empty where it is about none
     subject    text not null default '',
@@ -58,6 +58,14 @@ values
     ('health.stopped_number', 'sl', 'Od {since} se s številke WhatsApp {subject} nič ne pošilja. Čakajoča sporočila: {waiting}.'),
     ('health.stopped_number.remedy', 'en', 'The reason stands beside the number. Solve it at Meta, then let the number send again: what waits is sent.'),
     ('health.stopped_number.remedy', 'sl', 'Razlog je zapisan pri številki. Odpravite ga pri podjetju Meta, nato spet vključite pošiljanje: kar čaka, bo poslano.'),
+    ('health.paused_account', 'en', 'Since {since} the account is paused and sends nothing. Messages that wait: {waiting}.'),
+    ('health.paused_account', 'sl', 'Račun je od {since} začasno ustavljen in nič ne pošilja. Čakajoča sporočila: {waiting}.'),
+    ('health.paused_account.remedy', 'en', 'When the reason is gone, resume it: what waits is then sent, or withdrawn if you prefer. What customers write is shown meanwhile.'),
+    ('health.paused_account.remedy', 'sl', 'Ko razloga ni več, ga spet vključite: kar čaka, bo poslano ali po vaši izbiri umaknjeno. Kar pišejo stranke, je medtem prikazano.'),
+    ('health.paused_number', 'en', 'Since {since} the WhatsApp number {subject} is paused and sends nothing. Messages that wait: {waiting}.'),
+    ('health.paused_number', 'sl', 'Številka WhatsApp {subject} je od {since} začasno ustavljena in nič ne pošilja. Čakajoča sporočila: {waiting}.'),
+    ('health.paused_number.remedy', 'en', 'When the reason is gone, resume it: what waits is then sent, or withdrawn if you prefer. What customers write is shown meanwhile.'),
+    ('health.paused_number.remedy', 'sl', 'Ko razloga ni več, jo spet vključite: kar čaka, bo poslano ali po vaši izbiri umaknjeno. Kar pišejo stranke, je medtem prikazano.'),
     ('health.failing_sync', 'en', 'Contacts and partners at Metakocka have not been brought together since {since}. Failed tries: {count}.'),
     ('health.failing_sync', 'sl', 'Stiki in partnerji v Metakocki niso usklajeni od {since}. Neuspeli poskusi: {count}.'),
     ('health.failing_sync.remedy', 'en', 'Read the reason in the settings of the connection. Check the secret key and the quota at Metakocka; the sync goes on by itself.'),
@@ -81,7 +89,7 @@ values
 
 
 /*
-    Messages of the last day that failed or may have failed. An index by status would
+    Messages of the last 30 days that failed or may have failed. An index by status would
     make every status of every message more expensive.
 */
 create table private.message_failures (
@@ -206,6 +214,31 @@ as $$
 
     union all
     select
+        a.id,
+        'paused_account',
+        '',
+        a.paused_at,
+        1,
+        private.waiting_to_send(account_id => a.id, channel_id => null)
+    from public.accounts a
+    where a.paused_at is not null
+      and (account_ids is null or a.id = any (account_ids))
+
+    union all
+    select
+        w.account_id,
+        'paused_number',
+        w.display_phone_number,
+        min(w.paused_at),
+        count(*)::integer,
+        sum(private.waiting_to_send(account_id => w.account_id, channel_id => w.id))::integer
+    from public.whatsapp_channels w
+    where w.paused_at is not null
+      and (account_ids is null or w.account_id = any (account_ids))
+    group by w.account_id, w.display_phone_number
+
+    union all
+    select
         k.account_id,
         'failing_sync',
         '',
@@ -263,8 +296,10 @@ as $$
         on m.id = q.message_id
     join public.whatsapp_channels w
         on w.id = q.whatsapp_channel_id
-    -- those of a stopped number are told with the number
-    where w.stopped_at is null
+    join public.accounts a
+        on a.id = w.account_id
+    -- those of a stopped or paused number are told with the number
+    where num_nonnulls(w.stopped_at, w.paused_at, a.paused_at) = 0
       and m.created_at < now() - interval '5 minutes'
       -- it is being sent
       and q.state <> 'sending'
@@ -351,12 +386,32 @@ end
 $$;
 
 
+create function private.tg_accounts__refresh_health()
+    returns trigger
+    language plpgsql
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.refresh_health(array[new.id]);
+    return null;
+end
+$$;
+
+
 -- after the row itself is logged, so that a client hears of the cause first
 create trigger _980_refresh_health
     after update on public.whatsapp_channels
     for each row
-    when (new.stopped_at is distinct from old.stopped_at)
+    when ((new.stopped_at, new.paused_at) is distinct from (old.stopped_at, old.paused_at))
     execute function private.tg__refresh_health();
+
+create trigger _980_refresh_health
+    after update on public.accounts
+    for each row
+    when (new.paused_at is distinct from old.paused_at)
+    execute function private.tg_accounts__refresh_health();
 
 create trigger _980_refresh_health
     after update on public.metakocka_connections
@@ -383,8 +438,9 @@ begin
     if not pg_try_advisory_xact_lock(hashtextextended('sweep of health', 0)) then
         return 0;
     end if;
+    -- so long a failed message can be redriven
     delete from private.message_failures f
-    where f.failed_at < now() - interval '1 day';
+    where f.failed_at < now() - interval '30 days';
     delete from private.refused_signatures r
     where r.hour < now() - interval '1 day';
     return private.refresh_health();
@@ -417,7 +473,11 @@ begin
     where h.account_id = account_health.account_id
     order by
         array_position(
-            array['stopped_number', 'failing_sync', 'refused_signatures', 'unknown_number'], h.kind),
+            array[
+                'stopped_number', 'paused_account', 'paused_number', 'failing_sync',
+                'refused_signatures', 'unknown_number'
+            ],
+            h.kind),
         h.since,
         h.kind;
 end
@@ -433,7 +493,7 @@ comment on column public.account_health.id is
 comment on column public.account_health.account_id is
     'The account.';
 comment on column public.account_health.kind is
-    'stopped_number: nothing is sent from a WhatsApp number; failing_sync: Metakocka; refused_signatures and unknown_number: webhooks that were not taken; waiting_messages: to be sent for more than 5 minutes; failed_messages: of the last 24 hours.';
+    'stopped_number: WhatsApp lets a number send nothing; paused_account and paused_number: a person has paused it; failing_sync: Metakocka; refused_signatures and unknown_number: webhooks that were not taken; waiting_messages: to be sent for more than 5 minutes; failed_messages: of the last 24 hours.';
 comment on column public.account_health.subject is
     'The WhatsApp number: as people write it, and of unknown_number Meta''s id; empty where it is about none.';
 comment on column public.account_health.since is
@@ -453,9 +513,9 @@ comment on column public.account_health.version is
 comment on policy "members can read the health of their accounts" on public.account_health is
     'Staff see why messages do not arrive.';
 comment on table private.message_failures is
-    'The messages of the last day that failed or may have failed.';
+    'The messages of the last 30 days that failed or may have failed.';
 comment on policy "nobody reads failures of messages directly" on private.message_failures is
-    'account_health counts them.';
+    'account_health counts those of the last day, and rapport redrive sends them again.';
 comment on function private.tg_messages__note_failure() is
     'Notes that a message failed, and forgets it when it was sent after all.';
 comment on table private.refused_signatures is
@@ -465,11 +525,13 @@ comment on policy "nobody reads refused signatures directly" on private.refused_
 comment on function backend.note_refused_signatures(integer) is
     'Counts webhooks that were refused since their signature is wrong.';
 comment on type private.trouble is
-    'What is wrong with an account; waiting is of a stopped number alone.';
+    'What is wrong with an account; waiting is of what is stopped or paused alone.';
 comment on function private.troubles(uuid[]) is
     'What is wrong now with these accounts, or with all.';
 comment on function private.refresh_health(uuid[]) is
     'Writes what is wrong now with these accounts, or with all, and deletes what is no longer wrong. Returns how many rows have changed.';
+comment on function private.tg_accounts__refresh_health() is
+    'Writes the health of an account that was paused or resumed.';
 comment on function private.tg__refresh_health() is
     'Writes the health of the account whose number or sync has changed.';
 comment on function backend.sweep_health() is

@@ -11,7 +11,7 @@ create function backend.figures()
     set search_path = ''
 as $$
     select jsonb_build_object(
-        -- those of a stopped number are told with the number
+        -- those of a stopped number are told with the number, and of a paused one a person knows
         'oldest_outbound_seconds', (
             select coalesce(greatest(extract(epoch from now() - min(m.created_at)), 0), 0)::bigint
             from private.outbound_queue q
@@ -19,7 +19,9 @@ as $$
                 on m.id = q.message_id
             join public.whatsapp_channels w
                 on w.id = q.whatsapp_channel_id
-            where w.stopped_at is null
+            join public.accounts a
+                on a.id = w.account_id
+            where num_nonnulls(w.stopped_at, w.paused_at, a.paused_at) = 0
         ),
         'stopped_numbers', (
             select count(*)

@@ -1039,7 +1039,8 @@ comment on function private.guard_table(text, text[], text[]) is
 /*
     Data that is kept for a limited time, and its deletion: log entries, raw webhooks, runs and
     errors of the sync, what was noted so that nothing is sent twice, and what waited to be sent or
-    told. Messages, their statuses and contacts stay as long as their account.
+    told. Messages and their files stay for as long as their account keeps them: see prune_kept.
+    Contacts stay as long as their account.
 */
 create table private.retention (
     only_row       boolean primary key default true
@@ -1513,7 +1514,7 @@ as $$
         when 'sync_conflicts' then 'Call resolve_sync_conflict.'
         when 'sync_errors' then 'The sync writes its errors, and deletes old ones.'
         when 'sync_runs' then 'Call request_sync.'
-        when 'whatsapp_channels' then 'Ask the people who run this service to add a number; resume_channel starts a stopped one.'
+        when 'whatsapp_channels' then 'Ask the people who run this service to add a number; resume_channel starts a stopped one, pause_sending and resume_sending pause and resume one.'
         when 'whatsapp_templates' then 'Write templates at WhatsApp; they are read from there.'
     end
 $$;

@@ -138,6 +138,22 @@ create table public.accounts (
     -- times of day in the account's time zone; see private.quiet_span
     quiet_from  time,
     quiet_until time,
+    -- nothing is sent for the account until a person resumes it; see pause_sending
+    paused_at   timestamptz,
+    -- for how long messages and files are kept; see private.prune_kept
+    messages_kept_days integer
+                       constraint accounts_messages_kept_days_check
+                       check (messages_kept_days between 30 and 36500),
+    files_kept_days    integer
+                       constraint accounts_files_kept_days_check
+                       check (files_kept_days between 30 and 36500),
+    -- how much the account may keep; see private.require_room
+    messages_quota     bigint not null default 100000000
+                       constraint accounts_messages_quota_check check (messages_quota >= 0),
+    contacts_quota     bigint not null default 10000000
+                       constraint accounts_contacts_quota_check check (contacts_quota >= 0),
+    file_bytes_quota   bigint not null default 10000000000000
+                       constraint accounts_file_bytes_quota_check check (file_bytes_quota >= 0),
     created_at  timestamptz not null default now(),
 
     constraint accounts_quiet_until_check
@@ -252,7 +268,7 @@ grant select on public.accounts to authenticated;
 
 
 comment on table public.accounts is
-    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone, language, assigns_in_turn and the quiet hours.';
+    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone, language, assigns_in_turn, the quiet hours, messages_kept_days and files_kept_days.';
 comment on column public.accounts.id is
     'Identifies the account; every other row of the business names it as account_id.';
 comment on column public.accounts.external_id is
@@ -271,6 +287,18 @@ comment on column public.accounts.quiet_from is
     'The time of day, in the account''s time zone, at which the quiet hours begin. During them no reminder and no scheduled message is sent. Null: there are no quiet hours.';
 comment on column public.accounts.quiet_until is
     'The time of day at which the quiet hours end; earlier than quiet_from means on the next day.';
+comment on column public.accounts.paused_at is
+    'Since when a person has nothing sent for the account (server time, UTC); null while it sends. See pause_sending and resume_sending.';
+comment on column public.accounts.messages_kept_days is
+    'For how many days messages are kept after they came or were written here, 30 at least. Older ones are deleted for good, with their files, except under a legal hold. Null: for ever.';
+comment on column public.accounts.files_kept_days is
+    'For how many days the files of messages are kept, 30 at least; the messages stay. Null: as long as their messages.';
+comment on column public.accounts.messages_quota is
+    'How many messages the account may keep. Beyond it users can''t write any more; what comes by WhatsApp is stored all the same.';
+comment on column public.accounts.contacts_quota is
+    'How many contacts the account may keep. Beyond it users can''t add any; who writes by WhatsApp becomes a contact all the same.';
+comment on column public.accounts.file_bytes_quota is
+    'How many bytes of files the account may keep. Beyond it users can''t upload any; files that come by WhatsApp are stored all the same.';
 comment on column public.accounts.created_at is
     'When the account was made (server time, UTC).';
 comment on column public.accounts.messages_per_minute is
@@ -627,6 +655,12 @@ Give a code such as SI.';
 comment on constraint accounts_language_check on public.accounts is
     'There is no such language of an account.
 Use en or sl.';
+comment on constraint accounts_messages_kept_days_check on public.accounts is
+    'Messages are kept for 30 to 36,500 days, or for ever.
+Give a number of days, or null for ever.';
+comment on constraint accounts_files_kept_days_check on public.accounts is
+    'Files are kept for 30 to 36,500 days, or as long as their messages.
+Give a number of days, or null for as long as their messages.';
 comment on constraint accounts_quiet_until_check on public.accounts is
     'Quiet hours need two different times of day, or none.
 Give quiet_from and quiet_until, such as 21:00 and 08:00, or null for both.';
@@ -1032,6 +1066,8 @@ create table public.whatsapp_channels (
     stopped_at           timestamptz,
     stopped_code         integer,
     stopped_reason       text,
+    -- nothing is sent from a paused number until a person resumes it; see pause_sending
+    paused_at            timestamptz,
     created_at           timestamptz not null default now(),
 
     -- foreign keys with the account refer to this
@@ -1070,6 +1106,8 @@ comment on column public.whatsapp_channels.stopped_code is
     'WhatsApp''s error code that stopped the number; null while it sends.';
 comment on column public.whatsapp_channels.stopped_reason is
     'A sentence that says why the number is stopped; null while it sends.';
+comment on column public.whatsapp_channels.paused_at is
+    'Since when a person has nothing sent from this number (server time, UTC); null while it sends. See pause_sending and resume_sending.';
 
 
 /*
@@ -1583,6 +1621,144 @@ comment on function private.limit_writes(text, text[]) is
 
 
 select private.limit_writes('accounts', '{update}');
+
+
+/*
+    How much an account keeps, and how much it may: messages, contacts, and bytes of files. The
+    figures are counted every hour, so a quota costs no writer more than a look at one row. Between
+    two counts the limits of each user (private.request_limits) bound what can come on top.
+
+    A quota refuses what users add. What comes by WhatsApp is never refused: it would be lost.
+*/
+create table private.account_usage (
+    account_id uuid primary key
+               constraint account_usage_account_id_fkey
+               references public.accounts on delete cascade,
+    messages   bigint not null default 0,
+    contacts   bigint not null default 0,
+    file_bytes bigint not null default 0,
+    counted_at timestamptz not null default now()
+);
+alter table private.account_usage enable row level security;
+
+
+create function private.require_room(account_id uuid, kind text, added bigint default 1)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    -- with the figures of the last count; a new account has none yet
+    kept bigint;
+    quota bigint;
+begin
+    select
+        case kind
+            when 'messages' then u.messages
+            when 'contacts' then u.contacts
+            else u.file_bytes
+        end,
+        case kind
+            when 'messages' then a.messages_quota
+            when 'contacts' then a.contacts_quota
+            else a.file_bytes_quota
+        end
+    into kept, quota
+    from public.accounts a
+    left join private.account_usage u
+        on u.account_id = a.id
+    where a.id = require_room.account_id;
+    kept := coalesce(kept, 0);
+    if kept + added > quota then
+        raise sqlstate 'PT403' using
+            message = case kind
+                when 'messages' then format('The account has %s messages; its quota is %s.', kept, quota)
+                when 'contacts' then format('The account has %s contacts; its quota is %s.', kept, quota)
+                else format('The account has %s bytes of files; with this one they would be %s, and its quota is %s.', kept, kept + added, quota)
+            end,
+            detail = 'field: account_id; quota: ' || kind || '_quota',
+            hint = 'Ask the people who run this service for a larger quota, or delete what you do not need. What was deleted counts within an hour.';
+    end if;
+end
+$$;
+
+
+create function backend.count_usage(batch integer default 50)
+    returns integer
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    ids constant uuid[] := array(
+        select a.id
+        from public.accounts a
+        left join private.account_usage u
+            on u.account_id = a.id
+        where coalesce(u.counted_at < now() - interval '50 minutes', true)
+        order by u.counted_at nulls first, a.id
+        limit least(greatest(batch, 1), 500)
+    );
+    counted integer;
+begin
+    insert into private.account_usage as u (account_id, messages, contacts, file_bytes, counted_at)
+    select
+        d.id,
+        -- messages are numbered without a gap, so nobody has to count them
+        greatest(coalesce(m.written, 0) - coalesce(p.messages, 0), 0),
+        coalesce(c.number, 0),
+        coalesce(f.bytes, 0),
+        clock_timestamp()
+    from unnest(ids) as d (id)
+    left join (
+        select a.account_id, sum(a.last_seq) as written
+        from public.conversation_activity a
+        where a.account_id = any (ids)
+        group by a.account_id
+    ) m
+        on m.account_id = d.id
+    left join private.retention_passes p
+        on p.account_id = d.id
+    left join (
+        select o.account_id, count(*) as number
+        from public.contacts o
+        where o.account_id = any (ids)
+          and o.deleted_at is null
+        group by o.account_id
+    ) c
+        on c.account_id = d.id
+    left join (
+        select o.account_id, sum(o.size) as bytes
+        from public.message_media o
+        where o.account_id = any (ids)
+          and o.state = 'stored'
+        group by o.account_id
+    ) f
+        on f.account_id = d.id
+    order by d.id
+    on conflict on constraint account_usage_pkey do update
+        set messages = excluded.messages,
+            contacts = excluded.contacts,
+            file_bytes = excluded.file_bytes,
+            counted_at = excluded.counted_at;
+    get diagnostics counted = row_count;
+    return counted;
+end
+$$;
+
+grant execute on function backend.count_usage(integer) to service_role;
+
+
+comment on table private.account_usage is
+    'How much each account keeps, as counted last.';
+comment on column private.account_usage.file_bytes is
+    'The bytes of the files in the bucket.';
+comment on function private.require_room(uuid, text, bigint) is
+    'Refuses (403) to add messages, contacts or file_bytes to an account beyond its quota.';
+comment on function backend.count_usage(integer) is
+    'Counts what accounts keep that were counted more than 50 minutes ago, at most batch (1 to 500); returns their number. Call it again until it is 0.';
 
 
 /*

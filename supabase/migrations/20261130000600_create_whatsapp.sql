@@ -5558,9 +5558,13 @@ as $$
 declare
     thread record;
 begin
-    select k.account_id, k.whatsapp_channel_id, w.phone_number_id
+    select
+        k.account_id, k.whatsapp_channel_id, w.phone_number_id,
+        num_nonnulls(w.paused_at, a.paused_at) > 0 as is_paused
     into thread
     from public.conversations k
+    join public.accounts a
+        on a.id = k.account_id
     left join public.whatsapp_channels w
         on w.id = k.whatsapp_channel_id
     where k.id = find_latest_inbound.conversation_id
@@ -5590,6 +5594,8 @@ begin
           -- WhatsApp has no read marks for calls and groups
           and m.type <> 'call'
           and m.customer_id is not null
+          -- read marks and typing signs go out, too
+          and not thread.is_paused
         order by m.seq desc
         limit 1
     );
@@ -5616,7 +5622,7 @@ grant execute on function public.latest_inbound(uuid) to authenticated;
 comment on function private.find_latest_inbound(uuid) is
     'See latest_inbound.';
 comment on function public.latest_inbound(uuid) is
-    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids. Null before the first message, and for a group. For members who may answer.'
+    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids. Null before the first message, for a group, and while the number or the account is paused. For members who may answer.'
     ' Type: {phone_number_id: text, provider_id: text} | null';
 
 
@@ -6526,6 +6532,8 @@ begin
     from numbers n
     join public.whatsapp_channels w
         on w.id = n.id
+    join public.accounts a
+        on a.id = w.account_id
     cross join lateral private.number_pace(w.messages_per_second) pace
     left join private.send_paces p
         on p.whatsapp_channel_id = w.id
@@ -6534,6 +6542,8 @@ begin
         select greatest(p.due_at, clock_timestamp()) - pace.every * (pace.burst - 1) as free_at
     ) s
     where w.stopped_at is null
+      and w.paused_at is null
+      and a.paused_at is null
     order by p.due_at nulls first, w.id;
 end
 $$;
@@ -6954,7 +6964,8 @@ begin
     for no key update;
 
     select
-        q.state, q.whatsapp_channel_id, q.conversation_id, m.type, w.stopped_at,
+        q.state, q.whatsapp_channel_id, q.conversation_id, m.type,
+        num_nonnulls(w.stopped_at, w.paused_at, a.paused_at) > 0 as is_halted,
         c.deleted_at is not null as is_deleted
     into job
     from private.outbound_queue q
@@ -6964,6 +6975,8 @@ begin
         on c.id = m.customer_id
     join public.whatsapp_channels w
         on w.id = q.whatsapp_channel_id
+    join public.accounts a
+        on a.id = w.account_id
     where q.message_id = begin_send.message_id
       and q.worker = begin_send.worker
       and q.state in ('leased', 'sending')
@@ -6976,8 +6989,8 @@ begin
         return true;
     end if;
 
-    -- another message's answer has stopped the number meanwhile
-    if job.stopped_at is not null then
+    -- another message's answer has stopped the number meanwhile, or a person has paused it
+    if job.is_halted then
         update private.outbound_queue q
         set state = 'queued',
             leased_until = null,
@@ -7051,7 +7064,7 @@ comment on function private.settle_unknown(uuid) is
 comment on function backend.claim_outbound(text, integer) is
     'Leases messages that may go now, one for each conversation: {claimed: [{message_id, account_id, conversation_id, phone_number_id, group_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}. reply_to and reaction_to are WhatsApp''s ids.';
 comment on function backend.begin_send(uuid, text) is
-    'Notes that the call is about to be made. False where it must not be made: another worker has the lease, the number was stopped, the window has closed, the contact was deleted, the person stopped marketing messages, or the group no longer exists.';
+    'Notes that the call is about to be made. False where it must not be made: another worker has the lease, the number was stopped or paused, the window has closed, the contact was deleted, the person stopped marketing messages, or the group no longer exists.';
 
 
 /*
@@ -8554,6 +8567,731 @@ comment on function private.whatsapp_thread_of_customer(uuid, jsonb) is
 
 
 /*
+    A pause: a person has nothing sent from a number, or from all numbers of an account. What is
+    written meanwhile waits, and what comes in is stored and shown as always. The pause ends by a
+    person's choice: what waits is then sent, or withdrawn.
+
+    A number and its account are paused apart: a number sends when neither is. The sync with
+    Metakocka has a switch of its own, metakocka_connections.active.
+*/
+create function private.require_pause_rights(account_id uuid, channel_id uuid)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    perform private.require_member(account_id);
+    if account_id not in (select private.my_admin_account_ids()) then
+        raise insufficient_privilege using
+            message = 'You may not pause or resume this account.',
+            detail = 'field: account_id',
+            hint = 'Its owners and admins may.';
+    elsif channel_id is not null and not exists (
+        select
+        from public.whatsapp_channels w
+        where w.id = channel_id
+          and w.account_id = require_pause_rights.account_id
+    ) then
+        raise sqlstate 'PT404' using
+            message = 'There is no such number of this account.',
+            detail = 'field: channel_id',
+            hint = 'Give the id of one of its whatsapp_channels, or none for all of them.';
+    end if;
+end
+$$;
+
+
+create function private.waiting_to_send(account_id uuid, channel_id uuid)
+    returns integer
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select count(*)
+        from private.outbound_queue q
+        join public.whatsapp_channels w
+            on w.id = q.whatsapp_channel_id
+        where w.account_id = waiting_to_send.account_id
+          and (channel_id is null or w.id = channel_id)
+          and q.state <> 'sending'
+    );
+end
+$$;
+
+
+create function private.set_pause(account_id uuid, channel_id uuid, is_paused boolean)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    if channel_id is null then
+        update public.accounts a
+        set paused_at = case when is_paused then now() end
+        where a.id = set_pause.account_id
+          and (a.paused_at is null) = is_paused;
+    else
+        update public.whatsapp_channels w
+        set paused_at = case when is_paused then now() end
+        where w.id = channel_id
+          and w.account_id = set_pause.account_id
+          and (w.paused_at is null) = is_paused;
+    end if;
+    if not is_paused then
+        perform private.ring('deliver_outbound');
+        perform private.ring('send_later');
+    end if;
+end
+$$;
+
+
+create function private.withdraw_waiting(account_id uuid, channel_id uuid, batch integer)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    picked uuid[];
+    withdrawn integer;
+    cancelled integer := 0;
+begin
+    -- a message's row before its row in the queue, as in settle_send
+    picked := array(
+        select m.id
+        from public.messages m
+        where m.id in (
+            select q.message_id
+            from private.outbound_queue q
+            join public.whatsapp_channels w
+                on w.id = q.whatsapp_channel_id
+            where w.account_id = withdraw_waiting.account_id
+              and (channel_id is null or w.id = channel_id)
+              and q.state <> 'sending'
+            order by q.message_id
+            limit batch
+        )
+        order by m.id
+        for no key update
+    );
+    -- a worker that has leased one checks once more before its call
+    with gone as (
+        delete from private.outbound_queue q
+        where q.message_id = any (picked)
+          and q.state <> 'sending'
+        returning q.message_id
+    )
+    update public.messages m
+    set status = 'failed',
+        failed_at = now(),
+        error_message = 'The message was withdrawn before it was sent.'
+    from gone g
+    where m.id = g.message_id
+      and m.status = 'queued';
+    get diagnostics withdrawn = row_count;
+
+    if channel_id is null then
+        -- what became due meanwhile: scheduled messages, and reminders
+        with due as (
+            select s.id
+            from public.scheduled_messages s
+            where s.account_id = withdraw_waiting.account_id
+              and s.status = 'waiting'
+              and s.due_at <= now()
+            order by s.id
+            limit batch - withdrawn
+            for no key update
+        )
+        update public.scheduled_messages s
+        set status = 'cancelled'
+        from due d
+        where s.id = d.id;
+        get diagnostics cancelled = row_count;
+
+        update public.reminder_rules r
+        set active_since = now()
+        where r.account_id = withdraw_waiting.account_id
+          and r.is_active
+          and r.active_since < now();
+    end if;
+    return withdrawn + cancelled;
+end
+$$;
+
+
+create function private.end_pause(account_id uuid, channel_id uuid, withdraw boolean)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    -- as many as one call changes in some hundred milliseconds
+    batch constant integer := 500;
+    is_paused boolean;
+    withdrawn integer := 0;
+begin
+    is_paused := case
+        when channel_id is null then (
+            select a.paused_at is not null
+            from public.accounts a
+            where a.id = end_pause.account_id
+        )
+        else (
+            select w.paused_at is not null
+            from public.whatsapp_channels w
+            where w.id = channel_id
+        )
+    end;
+    -- of what is not paused nothing waits for a decision
+    if is_paused and withdraw then
+        withdrawn := private.withdraw_waiting(
+            account_id => account_id, channel_id => channel_id, batch => batch);
+    end if;
+    if is_paused and withdrawn < batch then
+        perform private.set_pause(
+            account_id => account_id, channel_id => channel_id, is_paused => false);
+        is_paused := false;
+    end if;
+    return jsonb_build_object(
+        'is_paused', is_paused,
+        'withdrawn', withdrawn,
+        'waiting', private.waiting_to_send(account_id => account_id, channel_id => channel_id)
+    );
+end
+$$;
+
+
+create function private.pause_for_user(account_id uuid, channel_id uuid)
+    returns void
+    language plpgsql
+    -- definer: users may not write numbers; the caller is checked first
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.require_pause_rights(account_id => account_id, channel_id => channel_id);
+    perform private.set_pause(account_id => account_id, channel_id => channel_id, is_paused => true);
+end
+$$;
+
+grant execute on function private.pause_for_user(uuid, uuid) to authenticated;
+
+
+create function private.resume_for_user(account_id uuid, channel_id uuid, withdraw boolean)
+    returns jsonb
+    language plpgsql
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.require_pause_rights(account_id => account_id, channel_id => channel_id);
+    return private.end_pause(
+        account_id => account_id, channel_id => channel_id, withdraw => coalesce(withdraw, false));
+end
+$$;
+
+grant execute on function private.resume_for_user(uuid, uuid, boolean) to authenticated;
+
+
+create function public.pause_sending(account_id uuid, channel_id uuid default null)
+    returns void
+    language sql
+    set search_path = ''
+as $$
+    select private.pause_for_user(pause_sending.account_id, pause_sending.channel_id)
+$$;
+
+grant execute on function public.pause_sending(uuid, uuid) to authenticated;
+
+
+create function public.resume_sending(
+    account_id uuid,
+    channel_id uuid default null,
+    withdraw boolean default false
+)
+    returns jsonb
+    language sql
+    set search_path = ''
+as $$
+    select private.resume_for_user(
+        resume_sending.account_id, resume_sending.channel_id, resume_sending.withdraw)
+$$;
+
+grant execute on function public.resume_sending(uuid, uuid, boolean) to authenticated;
+
+
+/*
+    What a command names: a number, by Meta's id, by its own id or as people write it; or an account,
+    by its external id or its id.
+*/
+create function private.named_to_pause(named text, out account_id uuid, out channel_id uuid)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    digits constant text := regexp_replace(named, '[^0-9]', '', 'g');
+    found_ids uuid[];
+begin
+    select array_agg(w.id), (array_agg(w.account_id))[1]
+    into found_ids, account_id
+    from public.whatsapp_channels w
+    where w.phone_number_id = named
+       or w.id::text = lower(named)
+       or digits <> ''
+          and named ~ '^[+0-9 ()/.-]+$'
+          and regexp_replace(w.display_phone_number, '[^0-9]', '', 'g') = digits;
+    if cardinality(found_ids) > 1 then
+        raise sqlstate 'PT409' using
+            message = format('%s numbers are written like this.', cardinality(found_ids)),
+            detail = 'field: named',
+            hint = 'Give Meta''s phone_number_id.';
+    end if;
+    channel_id := found_ids[1];
+    if channel_id is null then
+        account_id := private.account_named(named);
+    end if;
+exception
+    when sqlstate 'PT404' then
+        raise sqlstate 'PT404' using
+            message = 'There is no such number and no such account.',
+            detail = 'field: named',
+            hint = 'Give a phone_number_id, or the external_id or the id of an account.';
+end
+$$;
+
+
+create function backend.pause_sending(named text)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    target record := private.named_to_pause(named);
+begin
+    perform private.set_pause(
+        account_id => target.account_id, channel_id => target.channel_id, is_paused => true);
+    return jsonb_build_object(
+        'account_id', target.account_id,
+        'channel_id', target.channel_id,
+        'waiting', private.waiting_to_send(
+            account_id => target.account_id, channel_id => target.channel_id)
+    );
+end
+$$;
+
+grant execute on function backend.pause_sending(text) to service_role;
+
+
+create function backend.resume_sending(named text, withdraw boolean default false)
+    returns jsonb
+    language plpgsql
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+declare
+    target record := private.named_to_pause(named);
+begin
+    return private.end_pause(
+        account_id => target.account_id, channel_id => target.channel_id, withdraw => withdraw)
+        || jsonb_build_object('account_id', target.account_id, 'channel_id', target.channel_id);
+end
+$$;
+
+grant execute on function backend.resume_sending(text, boolean) to service_role;
+
+
+comment on function private.require_pause_rights(uuid, uuid) is
+    'Refuses a caller who is neither owner nor admin of the account, and a number of another account.';
+comment on function private.waiting_to_send(uuid, uuid) is
+    'How many messages wait to be sent from a number, or from all numbers of an account.';
+comment on function private.set_pause(uuid, uuid, boolean) is
+    'Pauses or resumes a number, or without one the account itself. Repeating it changes nothing.';
+comment on function private.withdraw_waiting(uuid, uuid, integer) is
+    'Withdraws at most batch messages that wait, and of an account what became due during its pause; returns their number.';
+comment on function private.end_pause(uuid, uuid, boolean) is
+    'Ends a pause, after withdrawing what waits if that is wanted: {is_paused, withdrawn, waiting}. Where very much waits, it is called again while is_paused.';
+comment on function private.pause_for_user(uuid, uuid) is
+    'See public.pause_sending.';
+comment on function private.resume_for_user(uuid, uuid, boolean) is
+    'See public.resume_sending.';
+comment on function public.pause_sending(uuid, uuid) is
+    'Has nothing sent from a WhatsApp number of the account any more, or without a number from the whole account: no message, no read mark, and of the account nothing that is sent later and no reminder. What comes in is stored and shown. For owners and admins.';
+comment on function public.resume_sending(uuid, uuid, boolean) is
+    'Ends the pause of a number, or without one that of the account. What waits is sent, or with withdraw withdrawn: messages become failed, scheduled messages that were due cancelled, and reminders that were due are left out. It withdraws 500 at a time: call it again while is_paused. For owners and admins.'
+    ' Type: {is_paused: boolean, withdrawn: integer, waiting: integer}';
+comment on function private.named_to_pause(text) is
+    'The number or the account that a command names; channel_id is null for an account.';
+comment on function backend.pause_sending(text) is
+    'Pauses a number or an account, as a command names it: {account_id, channel_id, waiting}.';
+comment on function backend.resume_sending(text, boolean) is
+    'Resumes a number or an account, as a command names it; as public.resume_sending: {account_id, channel_id, is_paused, withdrawn, waiting}.';
+
+
+/*
+    Redriving: what failed is put back by a person's choice, once its cause is mended. Everything is
+    looked at first, and what can't be put back is counted by its reason:
+
+        uncertain        WhatsApp may have it: it is sent again on request only
+        too_early        its outcome may still come by itself
+        dropped          a person has withdrawn or dropped it
+        not_ours         it came from WhatsApp or from the phone app
+        contact_deleted  its contact was deleted
+        window_closed    it is no template, and WhatsApp's window is closed
+        rests            WhatsApp would refuse it again today
+
+    A message that is put back is queued, so a second redrive does not find it.
+*/
+create function private.redrive_obstacle(failed public.messages, uncertain boolean)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    -- an attempt before the last one may have arrived as well
+    is_uncertain constant boolean := failed.status = 'unknown' or exists (
+        select
+        from private.outbound_attempts t
+        where t.message_id = failed.id
+          and coalesce(t.outcome, 'unknown') = 'unknown'
+    );
+begin
+    return case
+        when failed.sender_type = 'client'
+            or failed.whatsapp_channel_id is null
+            or failed.provider_id is not null and not exists (
+                select
+                from private.outbound_attempts t
+                where t.message_id = failed.id
+            )
+            then 'not_ours'
+        -- every other failure has a code
+        when failed.status = 'failed' and failed.error_code is null then 'dropped'
+        when exists (
+            select
+            from public.contacts c
+            where c.id = failed.customer_id
+              and c.deleted_at is not null
+        ) then 'contact_deleted'
+        when failed.type <> 'template'
+            and coalesce(private.window_closes_at(failed.conversation_id), '-infinity') <= now()
+            then 'window_closed'
+        when failed.failed_at > now() - (
+            select e.rest
+            from private.send_errors e
+            where e.code = failed.error_code
+        ) then 'rests'
+        when is_uncertain and not uncertain then 'uncertain'
+        when failed.status = 'unknown' and exists (
+            select
+            from private.outbound_attempts t
+            where t.message_id = failed.id
+              and t.ended_at > now() - interval '2 minutes'
+        ) then 'too_early'
+    end;
+end
+$$;
+
+
+create function backend.redrive_messages(
+    account text default null,
+    message_id uuid default null,
+    since timestamptz default null,
+    uncertain boolean default false,
+    dry_run boolean default true,
+    -- what the call before answered
+    after uuid default null,
+    batch integer default 200
+)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    owner_id constant uuid := case
+        when account is not null then private.account_named(account)
+    end;
+    candidates uuid[];
+    failed public.messages;
+    obstacle text;
+    good uuid[] := '{}';
+    left_out jsonb := '{}';
+begin
+    candidates := array(
+        select f.message_id
+        from private.message_failures f
+        where (owner_id is null or f.account_id = owner_id)
+          and (redrive_messages.message_id is null or f.message_id = redrive_messages.message_id)
+          and (since is null or f.failed_at >= since)
+          and (after is null or f.message_id > after)
+        order by f.message_id
+        limit least(greatest(batch, 1), 1000)
+    );
+    for failed in
+        select m.*
+        from public.messages m
+        where m.id = any (candidates)
+          and m.status in ('failed', 'unknown')
+        order by m.id
+        for no key update
+    loop
+        obstacle := private.redrive_obstacle(failed => failed, uncertain => uncertain);
+        if obstacle is null then
+            good := good || failed.id;
+        else
+            left_out := left_out || jsonb_build_object(
+                obstacle, coalesce((left_out ->> obstacle)::integer, 0) + 1);
+        end if;
+    end loop;
+
+    if not dry_run and good <> '{}' then
+        update public.messages m
+        set status = 'queued',
+            -- the earlier attempts keep their ids
+            provider_id = null,
+            failed_at = null,
+            error_code = null,
+            error_message = null
+        where m.id = any (good);
+        perform private.enqueue_messages(good);
+    end if;
+    return jsonb_build_object(
+        'redriven', cardinality(good),
+        'left_out', left_out,
+        'after', case
+            when cardinality(candidates) = least(greatest(batch, 1), 1000)
+                then candidates[cardinality(candidates)]
+        end
+    );
+end
+$$;
+
+grant execute on function backend.redrive_messages(
+    text, uuid, timestamptz, boolean, boolean, uuid, integer
+) to service_role;
+
+
+create function backend.redrive_notifications(account text default null, dry_run boolean default true)
+    returns integer
+    language plpgsql
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+declare
+    owner_id constant uuid := case
+        when account is not null then private.account_named(account)
+    end;
+    waiting uuid[];
+begin
+    -- a push that a worker has is being sent; one that was refused for good is forgotten
+    waiting := array(
+        select q.id
+        from private.push_queue q
+        join public.push_subscriptions s
+            on s.id = q.subscription_id
+        where q.worker is null
+          and greatest(q.not_before, s.not_before) > clock_timestamp()
+          and (owner_id is null or q.account_id = owner_id)
+        order by q.id
+    );
+    if not dry_run and waiting <> '{}' then
+        -- the device before its pushes, as in settle_push
+        with devices as (
+            select s.id
+            from public.push_subscriptions s
+            where s.id in (
+                select q.subscription_id
+                from private.push_queue q
+                where q.id = any (waiting)
+            )
+            order by s.id
+            for no key update
+        )
+        update public.push_subscriptions s
+        set not_before = clock_timestamp()
+        from devices d
+        where s.id = d.id
+          and s.not_before > clock_timestamp();
+        update private.push_queue q
+        set not_before = clock_timestamp()
+        where q.id = any (waiting)
+          and q.worker is null;
+        perform private.ring('send_notifications');
+    end if;
+    return cardinality(waiting);
+end
+$$;
+
+grant execute on function backend.redrive_notifications(text, boolean) to service_role;
+
+
+create function backend.redrive_files(
+    account text default null,
+    message_id uuid default null,
+    since timestamptz default null,
+    dry_run boolean default true
+)
+    returns integer
+    language plpgsql
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+declare
+    owner_id constant uuid := case
+        when account is not null then private.account_named(account)
+    end;
+    failed uuid[];
+begin
+    failed := array(
+        select f.id
+        from public.message_media f
+        where f.state = 'failed'
+          and f.provider_id is not null
+          and (owner_id is null or f.account_id = owner_id)
+          and (redrive_files.message_id is null or f.message_id = redrive_files.message_id)
+          and (since is null or f.created_at >= since)
+          -- WhatsApp keeps a file for 7 days
+          and f.created_at > now() - interval '7 days'
+        order by f.id
+        limit 1000
+        for no key update skip locked
+    );
+    if not dry_run and failed <> '{}' then
+        insert into private.media_queue as q (media_id, expires_at)
+        select f.id, private.media_expires_at(m.sent_at)
+        from public.message_media f
+        join public.messages m
+            on m.id = f.message_id
+        where f.id = any (failed)
+        on conflict on constraint media_queue_pkey do nothing;
+        update public.message_media f
+        set state = 'pending',
+            error = null
+        where f.id = any (failed);
+        perform private.ring('fetch_media');
+    end if;
+    return cardinality(failed);
+end
+$$;
+
+grant execute on function backend.redrive_files(text, uuid, timestamptz, boolean) to service_role;
+
+
+/*
+    Stored webhooks of which some update could not be applied. The account is that of the numbers and
+    the WhatsApp Business accounts which the rejections name.
+*/
+create function backend.rejected_webhooks(
+    after_id bigint,
+    page_size integer,
+    account text default null,
+    event_id bigint default null,
+    since timestamptz default null
+)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+declare
+    owner_id constant uuid := case
+        when account is not null then private.account_named(account)
+    end;
+begin
+    return (
+        with page as (
+            select e.id, e.body
+            from private.webhook_events e
+            where e.rejected <> '[]'
+              and e.id > after_id
+              and (rejected_webhooks.event_id is null or e.id = rejected_webhooks.event_id)
+              and (since is null or e.received_at >= since)
+              and (
+                  owner_id is null
+                  or exists (
+                      select
+                      from jsonb_array_elements(e.rejected) r
+                      join public.whatsapp_channels w
+                          on w.phone_number_id = r.value ->> 'phone_number_id'
+                          or w.waba_id = r.value ->> 'waba_id'
+                      where w.account_id = owner_id
+                  )
+              )
+            order by e.id
+            limit least(greatest(page_size, 1), 1000)
+        ),
+        sized as (
+            select p.*, sum(octet_length(p.body)) over (order by p.id) as bytes
+            from page p
+        )
+        select coalesce(jsonb_agg(jsonb_build_object('id', s.id, 'body', s.body) order by s.id), '[]')
+        from sized s
+        -- as read_webhook_events
+        where s.bytes <= 4 * 1024 * 1024
+           or s.bytes = octet_length(s.body)
+    );
+end
+$$;
+
+grant execute on function backend.rejected_webhooks(bigint, integer, text, bigint, timestamptz)
+    to service_role;
+
+
+create function backend.numbers_of(account text)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+declare
+    owner_id constant uuid := private.account_named(account);
+begin
+    return (
+        select jsonb_build_object(
+            'phone_number_ids', coalesce(jsonb_agg(w.phone_number_id), '[]'),
+            'waba_ids', coalesce(jsonb_agg(distinct w.waba_id) filter (where w.waba_id is not null), '[]')
+        )
+        from public.whatsapp_channels w
+        where w.account_id = owner_id
+    );
+end
+$$;
+
+grant execute on function backend.numbers_of(text) to service_role;
+
+
+comment on function private.redrive_obstacle(public.messages, boolean) is
+    'Why a message that failed, or may have, can''t be sent again; null where it can.';
+comment on function backend.redrive_messages(
+    text, uuid, timestamptz, boolean, boolean, uuid, integer
+) is
+    'Queues messages of the last 30 days again that failed, and with uncertain those that WhatsApp may have: {redriven, left_out: {reason: number}, after}. With dry_run it only counts. Call it again with after until that is null.';
+comment on function backend.redrive_notifications(text, boolean) is
+    'Lets notifications go now that wait for another try; returns their number. With dry_run it only counts.';
+comment on function backend.redrive_files(text, uuid, timestamptz, boolean) is
+    'Has files of the last 7 days fetched again that failed, 1,000 at most; returns their number. With dry_run it only counts.';
+comment on function backend.rejected_webhooks(bigint, integer, text, bigint, timestamptz) is
+    'The raw events after an id with updates that could not be applied, in the order of id: [{id, body}]. None at the end.';
+comment on function backend.numbers_of(text) is
+    'The ids by which webhooks name an account: {phone_number_ids, waba_ids}.';
+
+
+/*
     Media types in the spellings of others: large or small letters, blanks around semicolons, values
     with or without quotation marks. One spelling is kept, so all comparisons give the same result.
     (Source: RFC 9110, section 8.3.1.)
@@ -8668,6 +9406,9 @@ create table public.message_media (
 );
 alter table public.message_media enable row level security;
 
+
+-- a file is deleted from the bucket once no message has it any more
+create index message_media_object_key_idx on public.message_media (object_key);
 
 create index message_media_conversation_idx
     on public.message_media (conversation_id, account_id, customer_id);
@@ -8830,7 +9571,7 @@ comment on column public.message_media.sha256 is
 comment on column public.message_media.object_key is
     'The file''s key in the bucket, under the account''s own prefix. GET /api/messages/{message_id}/media gives an address.';
 comment on column public.message_media.state is
-    'pending: it is being fetched; stored: it can be read; failed: refetch_media tries again; expired: WhatsApp no longer has it, or the sender deleted it.';
+    'pending: it is being fetched; stored: it can be read; failed: refetch_media tries again; expired: WhatsApp no longer has it, the sender deleted it, or the account keeps files for a time only.';
 comment on column public.message_media.error is
     'Why it failed or expired, in a sentence; null otherwise.';
 comment on column public.message_media.stored_at is
@@ -9006,6 +9747,8 @@ begin
             detail = 'field: file_name',
             hint = 'Give a name of at most 255 characters.';
     end if;
+    perform private.require_room(
+        account_id => thread.account_id, kind => 'file_bytes', added => size);
 
     upload.id := gen_random_uuid();
     insert into private.media_uploads (

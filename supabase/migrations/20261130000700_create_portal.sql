@@ -3974,6 +3974,13 @@ begin
         from public.reminder_rules r
         where r.is_active
           and (after is null or r.id >= (after ->> 'rule_id')::uuid)
+          -- those of a paused account wait until it is resumed, or until the occasions are over
+          and not exists (
+              select
+              from public.accounts a
+              where a.id = r.account_id
+                and a.paused_at is not null
+          )
         order by r.id
     loop
         if examined >= most or clock_timestamp() > ends_at then

@@ -1517,8 +1517,8 @@ create table public.account_health (
     kind       text not null
                constraint account_health_kind_check
                check (kind in (
-                   'stopped_number', 'failing_sync', 'refused_signatures', 'unknown_number',
-                   'waiting_messages', 'failed_messages'
+                   'stopped_number', 'paused_account', 'paused_number', 'failing_sync',
+                   'refused_signatures', 'unknown_number', 'waiting_messages', 'failed_messages'
                )),
     -- the WhatsApp number; empty where it is about none
     subject    text not null default '',
@@ -1557,6 +1557,14 @@ values
     ('health.stopped_number', 'sl', 'Od {since} se s številke WhatsApp {subject} nič ne pošilja. Čakajoča sporočila: {waiting}.'),
     ('health.stopped_number.remedy', 'en', 'The reason stands beside the number. Solve it at Meta, then let the number send again: what waits is sent.'),
     ('health.stopped_number.remedy', 'sl', 'Razlog je zapisan pri številki. Odpravite ga pri podjetju Meta, nato spet vključite pošiljanje: kar čaka, bo poslano.'),
+    ('health.paused_account', 'en', 'Since {since} the account is paused and sends nothing. Messages that wait: {waiting}.'),
+    ('health.paused_account', 'sl', 'Račun je od {since} začasno ustavljen in nič ne pošilja. Čakajoča sporočila: {waiting}.'),
+    ('health.paused_account.remedy', 'en', 'When the reason is gone, resume it: what waits is then sent, or withdrawn if you prefer. What customers write is shown meanwhile.'),
+    ('health.paused_account.remedy', 'sl', 'Ko razloga ni več, ga spet vključite: kar čaka, bo poslano ali po vaši izbiri umaknjeno. Kar pišejo stranke, je medtem prikazano.'),
+    ('health.paused_number', 'en', 'Since {since} the WhatsApp number {subject} is paused and sends nothing. Messages that wait: {waiting}.'),
+    ('health.paused_number', 'sl', 'Številka WhatsApp {subject} je od {since} začasno ustavljena in nič ne pošilja. Čakajoča sporočila: {waiting}.'),
+    ('health.paused_number.remedy', 'en', 'When the reason is gone, resume it: what waits is then sent, or withdrawn if you prefer. What customers write is shown meanwhile.'),
+    ('health.paused_number.remedy', 'sl', 'Ko razloga ni več, jo spet vključite: kar čaka, bo poslano ali po vaši izbiri umaknjeno. Kar pišejo stranke, je medtem prikazano.'),
     ('health.failing_sync', 'en', 'Contacts and partners at Metakocka have not been brought together since {since}. Failed tries: {count}.'),
     ('health.failing_sync', 'sl', 'Stiki in partnerji v Metakocki niso usklajeni od {since}. Neuspeli poskusi: {count}.'),
     ('health.failing_sync.remedy', 'en', 'Read the reason in the settings of the connection. Check the secret key and the quota at Metakocka; the sync goes on by itself.'),
@@ -1580,7 +1588,7 @@ values
 
 
 /*
-    Messages of the last day that failed or may have failed. An index by status would
+    Messages of the last 30 days that failed or may have failed. An index by status would
     make every status of every message more expensive.
 */
 create table private.message_failures (
@@ -1691,6 +1699,31 @@ as $$
 
     union all
     select
+        a.id,
+        'paused_account',
+        '',
+        a.paused_at,
+        1,
+        private.waiting_to_send(account_id => a.id, channel_id => null)
+    from public.accounts a
+    where a.paused_at is not null
+      and (account_ids is null or a.id = any (account_ids))
+
+    union all
+    select
+        w.account_id,
+        'paused_number',
+        w.display_phone_number,
+        min(w.paused_at),
+        count(*)::integer,
+        sum(private.waiting_to_send(account_id => w.account_id, channel_id => w.id))::integer
+    from public.whatsapp_channels w
+    where w.paused_at is not null
+      and (account_ids is null or w.account_id = any (account_ids))
+    group by w.account_id, w.display_phone_number
+
+    union all
+    select
         k.account_id,
         'failing_sync',
         '',
@@ -1748,8 +1781,10 @@ as $$
         on m.id = q.message_id
     join public.whatsapp_channels w
         on w.id = q.whatsapp_channel_id
-    -- those of a stopped number are told with the number
-    where w.stopped_at is null
+    join public.accounts a
+        on a.id = w.account_id
+    -- those of a stopped or paused number are told with the number
+    where num_nonnulls(w.stopped_at, w.paused_at, a.paused_at) = 0
       and m.created_at < now() - interval '5 minutes'
       -- it is being sent
       and q.state <> 'sending'
@@ -1836,12 +1871,32 @@ end
 $$;
 
 
+create function private.tg_accounts__refresh_health()
+    returns trigger
+    language plpgsql
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.refresh_health(array[new.id]);
+    return null;
+end
+$$;
+
+
 -- after the row itself is logged, so that a client hears of the cause first
 create trigger _980_refresh_health
     after update on public.whatsapp_channels
     for each row
-    when (new.stopped_at is distinct from old.stopped_at)
+    when ((new.stopped_at, new.paused_at) is distinct from (old.stopped_at, old.paused_at))
     execute function private.tg__refresh_health();
+
+create trigger _980_refresh_health
+    after update on public.accounts
+    for each row
+    when (new.paused_at is distinct from old.paused_at)
+    execute function private.tg_accounts__refresh_health();
 
 create trigger _980_refresh_health
     after update on public.metakocka_connections
@@ -1868,8 +1923,9 @@ begin
     if not pg_try_advisory_xact_lock(hashtextextended('sweep of health', 0)) then
         return 0;
     end if;
+    -- so long a failed message can be redriven
     delete from private.message_failures f
-    where f.failed_at < now() - interval '1 day';
+    where f.failed_at < now() - interval '30 days';
     delete from private.refused_signatures r
     where r.hour < now() - interval '1 day';
     return private.refresh_health();
@@ -1902,7 +1958,11 @@ begin
     where h.account_id = account_health.account_id
     order by
         array_position(
-            array['stopped_number', 'failing_sync', 'refused_signatures', 'unknown_number'], h.kind),
+            array[
+                'stopped_number', 'paused_account', 'paused_number', 'failing_sync',
+                'refused_signatures', 'unknown_number'
+            ],
+            h.kind),
         h.since,
         h.kind;
 end
@@ -1918,7 +1978,7 @@ comment on column public.account_health.id is
 comment on column public.account_health.account_id is
     'The account.';
 comment on column public.account_health.kind is
-    'stopped_number: nothing is sent from a WhatsApp number; failing_sync: Metakocka; refused_signatures and unknown_number: webhooks that were not taken; waiting_messages: to be sent for more than 5 minutes; failed_messages: of the last 24 hours.';
+    'stopped_number: WhatsApp lets a number send nothing; paused_account and paused_number: a person has paused it; failing_sync: Metakocka; refused_signatures and unknown_number: webhooks that were not taken; waiting_messages: to be sent for more than 5 minutes; failed_messages: of the last 24 hours.';
 comment on column public.account_health.subject is
     'The WhatsApp number: as people write it, and of unknown_number Meta''s id; empty where it is about none.';
 comment on column public.account_health.since is
@@ -1936,7 +1996,7 @@ comment on column public.account_health.updated_at is
 comment on column public.account_health.version is
     'Rises with every change of the row.';
 comment on table private.message_failures is
-    'The messages of the last day that failed or may have failed.';
+    'The messages of the last 30 days that failed or may have failed.';
 comment on function private.tg_messages__note_failure() is
     'Notes that a message failed, and forgets it when it was sent after all.';
 comment on table private.refused_signatures is
@@ -1944,11 +2004,13 @@ comment on table private.refused_signatures is
 comment on function backend.note_refused_signatures(integer) is
     'Counts webhooks that were refused since their signature is wrong.';
 comment on type private.trouble is
-    'What is wrong with an account; waiting is of a stopped number alone.';
+    'What is wrong with an account; waiting is of what is stopped or paused alone.';
 comment on function private.troubles(uuid[]) is
     'What is wrong now with these accounts, or with all.';
 comment on function private.refresh_health(uuid[]) is
     'Writes what is wrong now with these accounts, or with all, and deletes what is no longer wrong. Returns how many rows have changed.';
+comment on function private.tg_accounts__refresh_health() is
+    'Writes the health of an account that was paused or resumed.';
 comment on function private.tg__refresh_health() is
     'Writes the health of the account whose number or sync has changed.';
 comment on function backend.sweep_health() is
@@ -1980,7 +2042,7 @@ create function backend.figures()
     set search_path = ''
 as $$
     select jsonb_build_object(
-        -- those of a stopped number are told with the number
+        -- those of a stopped number are told with the number, and of a paused one a person knows
         'oldest_outbound_seconds', (
             select coalesce(greatest(extract(epoch from now() - min(m.created_at)), 0), 0)::bigint
             from private.outbound_queue q
@@ -1988,7 +2050,9 @@ as $$
                 on m.id = q.message_id
             join public.whatsapp_channels w
                 on w.id = q.whatsapp_channel_id
-            where w.stopped_at is null
+            join public.accounts a
+                on a.id = w.account_id
+            where num_nonnulls(w.stopped_at, w.paused_at, a.paused_at) = 0
         ),
         'stopped_numbers', (
             select count(*)
@@ -2008,6 +2072,135 @@ grant execute on function backend.figures() to service_role;
 
 comment on function backend.figures() is
     'Figures for alarms: the age of the oldest message to be sent (seconds), how many numbers are stopped, and of how many accounts the sync fails.';
+
+
+/*
+    After a restore the database knows less than the world: what waited at the time of the backup may
+    have been sent, told or called since. So nothing of it happens again by itself.
+
+        messages            are unknown: their status settles them, or a person sends or drops them
+        scheduled messages  whose time is over have failed, with a sentence
+        reminders           that were due are left out
+        notifications       are forgotten
+        calls to Metakocka  that had not begun may have: the partner is looked for first
+        leases              end, and open runs of the sync read all partners anew
+        cursors             of clients are of no use: each reads everything again
+        the doorbell        is taken off: it may be that of the database that was copied
+*/
+create function backend.after_restore(dry_run boolean default true)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    told constant jsonb := jsonb_build_object(
+        'latest_webhook_at', (
+            select e.last_received_at
+            from private.webhook_events e
+            order by e.id desc
+            limit 1
+        ),
+        'messages', (select count(*) from private.outbound_queue),
+        'scheduled_messages', (
+            select count(*)
+            from public.scheduled_messages s
+            where s.status = 'waiting'
+              and s.due_at <= now()
+        ),
+        'reminder_rules', (select count(*) from public.reminder_rules r where r.is_active),
+        'notifications',
+            (select count(*) from private.notifications) + (select count(*) from private.push_queue),
+        'files', (select count(*) from private.media_queue q where q.worker is not null),
+        'partner_calls', (
+            select count(*)
+            from private.partner_intents i
+            where i.state in ('intended', 'sent')
+        ),
+        'sync_runs', (
+            select count(*)
+            from public.sync_runs r
+            where r.state in ('queued', 'running', 'stopped')
+        ),
+        -- without its path and secret
+        'doorbell', (select substring(d.url from '^https?://[^/]+') from private.doorbell d)
+    );
+    held uuid[];
+begin
+    if dry_run then
+        return told;
+    end if;
+
+    held := array(
+        select m.id
+        from public.messages m
+        where m.id in (select q.message_id from private.outbound_queue q)
+        order by m.id
+        for no key update
+    );
+    update private.outbound_attempts t
+    set outcome = 'unknown',
+        ended_at = clock_timestamp()
+    where t.message_id = any (held)
+      and t.outcome is null;
+    delete from private.outbound_queue q
+    where q.message_id = any (held);
+    update public.messages m
+    set status = 'unknown',
+        error_message = 'The database was restored from a backup while this message waited: it may have been sent.'
+    where m.id = any (held)
+      and m.status = 'queued';
+
+    update public.scheduled_messages s
+    set status = 'failed',
+        error_message = 'The database was restored from a backup after the time of this message: it may have been sent.'
+    where s.status = 'waiting'
+      and s.due_at <= now();
+    update public.reminder_rules r
+    set active_since = now()
+    where r.is_active;
+
+    -- a hosted project refuses a deletion without a condition
+    delete from private.notifications n where true;
+    delete from private.push_queue q where true;
+    delete from private.conversation_watchers w where true;
+    update private.media_queue q
+    set worker = null,
+        not_before = now()
+    where q.worker is not null;
+
+    delete from private.sync_leases l where true;
+    update private.metakocka_dirty d
+    set worker = null,
+        lease_until = null
+    where d.worker is not null;
+    update private.partner_intents i
+    set state = 'unknown',
+        sent_at = coalesce(i.sent_at, now())
+    where i.state in ('intended', 'sent');
+    update public.sync_runs r
+    set cursor = null
+    where r.state in ('queued', 'running', 'stopped')
+      and r.cursor is not null;
+
+    update private.change_log l
+    set epoch = gen_random_uuid()
+    where l.only_row;
+    update private.doorbell d
+    set url = null,
+        secret = null
+    where d.only_row;
+    perform private.refresh_health();
+    return told;
+end
+$$;
+
+grant execute on function backend.after_restore(boolean) to service_role;
+
+
+comment on function backend.after_restore(boolean) is
+    'Holds everything that would otherwise be sent a second time after a restore, ends leases, renews the log''s epoch and takes the doorbell off: {latest_webhook_at, messages, scheduled_messages, reminder_rules, notifications, files, partner_calls, sync_runs, doorbell}, numbers of before. With dry_run it only tells them.';
 
 
 /*

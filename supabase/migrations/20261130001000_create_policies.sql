@@ -137,6 +137,17 @@ comment on policy "nobody reads counts of writes directly" on private.user_write
     'before_request and count_rows read them.';
 
 
+create policy "nobody reads the figures of accounts directly"
+    on private.account_usage
+    for all
+    to authenticated
+    using (false);
+
+
+comment on policy "nobody reads the figures of accounts directly" on private.account_usage is
+    'require_room compares them with the quotas.';
+
+
 create policy "everybody signed in can read the words"
     on public.status_words
     for select
@@ -492,6 +503,28 @@ comment on policy "nobody reads who is at the desk directly" on private.desk_pre
 
 comment on policy "nobody reads turns directly" on private.desk_turns is
     'next_at_desk reads it.';
+
+
+create policy "nobody reads passes of the retention directly"
+    on private.retention_passes
+    for all
+    to authenticated
+    using (false);
+
+
+create policy "nobody reads file deletions directly"
+    on private.file_deletions
+    for all
+    to authenticated
+    using (false);
+
+
+comment on policy "nobody reads passes of the retention directly" on private.retention_passes is
+    'backend.prune_kept goes on from there.';
+
+
+comment on policy "nobody reads file deletions directly" on private.file_deletions is
+    'They are names of files.';
 
 
 create policy "nobody reads the search directly"
@@ -1419,7 +1452,7 @@ comment on policy "members can read the health of their accounts" on public.acco
 
 
 comment on policy "nobody reads failures of messages directly" on private.message_failures is
-    'account_health counts them.';
+    'account_health counts those of the last day, and rapport redrive sends them again.';
 
 
 comment on policy "nobody reads refused signatures directly" on private.refused_signatures is

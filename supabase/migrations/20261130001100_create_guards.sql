@@ -5,7 +5,8 @@ set lock_timeout = '5s';
 select private.guard_table(
     'accounts',
     updated => array[
-        'name', 'country', 'time_zone', 'language', 'assigns_in_turn', 'quiet_from', 'quiet_until'
+        'name', 'country', 'time_zone', 'language', 'assigns_in_turn', 'quiet_from', 'quiet_until',
+        'messages_kept_days', 'files_kept_days'
     ]
 );
 

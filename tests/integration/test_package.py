@@ -389,11 +389,18 @@ def test_an_empty_machine_with_the_zip_alone_runs_every_function_and_its_role_le
     erased = world.value(
         "select backend.erase_contact(customer_id) from public.messages where id = %s", [image_id]
     )
+    # of a message that its account does not keep any longer
+    world.owner.execute(
+        "insert into private.file_deletions (object_key, account_id, not_before)"
+        " values (%s, %s, now())",
+        [f"{ALPINE}/gone", ALPINE],
+    )
     assert run("daily", schedule_event("daily")) == [None]
     assert world.value(
         "select state || (counts ->> 'files') from public.privacy_actions where id = %s",
         [erased["id"]],
     ).startswith("done")
+    assert world.value("select count(*) from private.file_deletions") == 0
     assert run("sync_templates", schedule_event("sync_templates")) == [{"synced": 1, "failed": 0}]
     world.owner.execute(
         "insert into public.sync_runs (account_id, direction, trigger, state)"
@@ -426,6 +433,9 @@ def test_an_empty_machine_with_the_zip_alone_runs_every_function_and_its_role_le
     for secret in deployment.aws.parameters.values():
         if not secret.startswith(("http", "mailto")):
             assert secret not in deployment.log
+    # of people there are ids alone, in no line of any function
+    for words in ("Ana Horvat", "385911234567", "Friday", "Tuesday at 9?", "Cilka", "38640111222"):
+        assert words not in deployment.log
     _require_exact_roles(deployment)
 
 

@@ -349,6 +349,14 @@ FUNCTIONS = {
     "public.resume_channel": Function(
         AUTHENTICATED, call="select public.resume_channel(%(channel)s)", callers=EDITORS
     ),
+    "public.pause_sending": Function(
+        AUTHENTICATED,
+        call="select public.pause_sending(%(account)s, %(channel)s)",
+        callers=ADMINS,
+    ),
+    "public.resume_sending": Function(
+        AUTHENTICATED, call="select public.resume_sending(%(account)s)", callers=ADMINS
+    ),
     "public.begin_upload": Function(
         AUTHENTICATED,
         call="select public.begin_upload(%(conversation)s, 'image', 'image/png', 9)",
@@ -513,6 +521,18 @@ FUNCTIONS = {
     "backend.begin_send": Function(SERVICE),
     "backend.settle_send": Function(SERVICE),
     "backend.set_doorbell": Function(SERVICE),
+    "backend.pause_sending": Function(SERVICE),
+    "backend.resume_sending": Function(SERVICE),
+    "backend.redrive_messages": Function(SERVICE),
+    "backend.redrive_notifications": Function(SERVICE),
+    "backend.redrive_files": Function(SERVICE),
+    "backend.rejected_webhooks": Function(SERVICE),
+    "backend.numbers_of": Function(SERVICE),
+    "backend.prune_kept": Function(SERVICE),
+    "backend.files_to_delete": Function(SERVICE),
+    "backend.settle_file_deletions": Function(SERVICE),
+    "backend.count_usage": Function(SERVICE),
+    "backend.after_restore": Function(SERVICE),
     "backend.claim_media": Function(SERVICE),
     "backend.settle_media": Function(SERVICE),
     "backend.media_to_send": Function(SERVICE),

@@ -71,6 +71,9 @@ UNWRITTEN: dict[str, dict[str, object]] = {
         "messages_per_request": 0,
         "writes_per_minute": 0,
         "rows_per_request": 0,
+        "messages_quota": 1,
+        "contacts_quota": 1,
+        "file_bytes_quota": 1,
     },
     "conversation_notes": {"kind": "event", "event": "{}"},
     "messages": {

@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 from rapport.chat.requests import MessagePage, NewMessage, Where
 from rapport.errors import Unprocessable
+from rapport.log import about
 from rapport.store.chat import ChatStore
 from rapport.store.postgrest import Row
 
@@ -22,6 +23,7 @@ def list_messages(store: ChatStore, page: MessagePage, *, as_staff: bool) -> dic
         NotAllowed: `as_staff` is asked for by a user who is not staff.
     """
     conversation_id = _conversation(store, page)
+    about(conversation_id=conversation_id)
     if as_staff:
         store.require_staff(conversation_id, page.customer_id)
     rows: list[Row] = []
@@ -48,6 +50,7 @@ def write_message(store: ChatStore, new: NewMessage, where: Where, *, as_staff: 
         )
     # the first message opens the portal's chat, so it may not exist yet
     conversation_id = None if place.customer_id else _conversation(store, place)
+    about(conversation_id=conversation_id, customer_id=place.customer_id)
     if as_staff:
         store.require_staff(conversation_id, place.customer_id)
     return store.post_message(

@@ -66,6 +66,8 @@ class AccountEvent(Record):
 AccountHealthKind: TypeAlias = Annotated[
     Literal[
         "stopped_number",
+        "paused_account",
+        "paused_number",
         "failing_sync",
         "refused_signatures",
         "unknown_number",
@@ -82,9 +84,10 @@ class AccountHealth(Row):
     """
 
     kind: AccountHealthKind
-    """stopped_number: nothing is sent from a WhatsApp number; failing_sync: Metakocka;
-    refused_signatures and unknown_number: webhooks that were not taken; waiting_messages: to be
-    sent for more than 5 minutes; failed_messages: of the last 24 hours.
+    """stopped_number: WhatsApp lets a number send nothing; paused_account and paused_number: a
+    person has paused it; failing_sync: Metakocka; refused_signatures and unknown_number: webhooks
+    that were not taken; waiting_messages: to be sent for more than 5 minutes; failed_messages: of
+    the last 24 hours.
     """
     subject: str
     """The WhatsApp number: as people write it, and of unknown_number Meta's id; empty where it
@@ -129,8 +132,8 @@ AccountLanguage: TypeAlias = Annotated[Literal["en", "sl"], AnyWord()]
 
 class Account(Record):
     """A row of the table `accounts`. A business that uses Rapport: the tenant. Every other row
-    names its account. Owners and admins change name, country, time_zone, language, assigns_in_turn
-    and the quiet hours.
+    names its account. Owners and admins change name, country, time_zone, language, assigns_in_turn,
+    the quiet hours, messages_kept_days and files_kept_days.
     """
 
     id: UUID
@@ -170,6 +173,30 @@ class Account(Record):
     quiet_until: time | None = None
     """The time of day at which the quiet hours end; earlier than quiet_from means on the next
     day.
+    """
+    paused_at: AwareDatetime | None = None
+    """Since when a person has nothing sent for the account (server time, UTC); null while it
+    sends. See pause_sending and resume_sending.
+    """
+    messages_kept_days: int | None = None
+    """For how many days messages are kept after they came or were written here, 30 at least.
+    Older ones are deleted for good, with their files, except under a legal hold. Null: for ever.
+    """
+    files_kept_days: int | None = None
+    """For how many days the files of messages are kept, 30 at least; the messages stay. Null: as
+    long as their messages.
+    """
+    messages_quota: int
+    """How many messages the account may keep. Beyond it users can't write any more; what comes
+    by WhatsApp is stored all the same.
+    """
+    contacts_quota: int
+    """How many contacts the account may keep. Beyond it users can't add any; who writes by
+    WhatsApp becomes a contact all the same.
+    """
+    file_bytes_quota: int
+    """How many bytes of files the account may keep. Beyond it users can't upload any; files that
+    come by WhatsApp are stored all the same.
     """
     created_at: AwareDatetime
     """When the account was made (server time, UTC)."""
@@ -487,7 +514,9 @@ class ConversationActivity(Record):
     customer_id: UUID | None = None
     """The contact of the conversation; null for a group."""
     last_seq: int
-    """The seq of the latest message, 0 before the first. All seqs from 1 to it exist."""
+    """The seq of the latest message, 0 before the first. All seqs from 1 to it have existed; the
+    first ones may be gone, see accounts.messages_kept_days.
+    """
     last_message_at: AwareDatetime
     """When the latest message was sent (messages.sent_at, UTC); before the first message, when
     the conversation was made.
@@ -898,7 +927,8 @@ class MessageMedia(Row):
     """
     state: MessageMediaState
     """pending: it is being fetched; stored: it can be read; failed: refetch_media tries again;
-    expired: WhatsApp no longer has it, or the sender deleted it.
+    expired: WhatsApp no longer has it, the sender deleted it, or the account keeps files for a time
+    only.
     """
     error: str | None = None
     """Why it failed or expired, in a sentence; null otherwise."""
@@ -941,7 +971,8 @@ class Message(Row):
     """The job that the conversation is about; null on other channels."""
     seq: int
     """The message's number in its conversation: 1, 2, 3 … without a gap, in the order of
-    arrival. Show messages in the order of sent_at.
+    arrival; the first ones may have been deleted (accounts.messages_kept_days). Show messages in
+    the order of sent_at.
     """
     sender_type: MessageSenderType
     """Who wrote: client (the customer), operator (staff) or system."""
@@ -1836,6 +1867,10 @@ class WhatsappChannel(Record):
     """WhatsApp's error code that stopped the number; null while it sends."""
     stopped_reason: str | None = None
     """A sentence that says why the number is stopped; null while it sends."""
+    paused_at: AwareDatetime | None = None
+    """Since when a person has nothing sent from this number (server time, UTC); null while it
+    sends. See pause_sending and resume_sending.
+    """
     created_at: AwareDatetime
     """When the number was added (server time, UTC)."""
 
@@ -2049,7 +2084,8 @@ class LabelCountsAnswer(Record):
 
 class LatestInbound(Record):
     """What `latest_inbound` answers. The customer's latest message in a WhatsApp conversation,
-    by WhatsApp's ids. Null before the first message, and for a group. For members who may answer.
+    by WhatsApp's ids. Null before the first message, for a group, and while the number or the
+    account is paused. For members who may answer.
     """
 
     phone_number_id: str
@@ -2058,7 +2094,8 @@ class LatestInbound(Record):
 
 LatestInboundAnswer: TypeAlias = LatestInbound | None
 """What `latest_inbound` answers. The customer's latest message in a WhatsApp conversation, by
-WhatsApp's ids. Null before the first message, and for a group. For members who may answer.
+WhatsApp's ids. Null before the first message, for a group, and while the number or the account is
+paused. For members who may answer.
 """
 
 
@@ -2118,6 +2155,18 @@ partner: the id of one of the candidates, or new for a contact of its own. For a
 one of the partners, new for another partner, or unlink for none. Returns the row of
 metakocka_partners. The sync does the rest at once. A decided conflict is refused (409).
 """
+
+
+class ResumeSendingAnswer(Record):
+    """What `resume_sending` answers. Ends the pause of a number, or without one that of the
+    account. What waits is sent, or with withdraw withdrawn: messages become failed, scheduled
+    messages that were due cancelled, and reminders that were due are left out. It withdraws 500 at
+    a time: call it again while is_paused. For owners and admins.
+    """
+
+    is_paused: bool
+    withdrawn: int
+    waiting: int
 
 
 class SearchContactsAnswer(Record):

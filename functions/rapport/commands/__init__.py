@@ -160,6 +160,100 @@ def replay(
 
 
 @app.command()
+def redrive(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Everything that failed, of all accounts.")
+    ] = False,
+    account: Annotated[
+        str | None, typer.Option(help="Only that of an account: its external id or id.")
+    ] = None,
+    one: Annotated[
+        str | None,
+        typer.Option("--id", help="Only one: a message's id, or the number of a stored webhook."),
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="Only what failed since this time.", formats=TIMES)
+    ] = None,
+    uncertain: Annotated[
+        bool,
+        typer.Option("--uncertain", help="Send again what WhatsApp may have received already."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be put back, and change nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    stage: Stage = None,
+) -> None:
+    """Put back what failed: webhooks, dead letters, messages, notifications, files.
+
+    Times are UTC.
+    """
+    from rapport.commands.project import use_stage
+    from rapport.commands.redrive import redrive, which
+
+    use_stage(stage)
+    if not (everything or account or one or since):
+        raise typer.BadParameter("Say which: --all, --account, --id or --since.")
+    redrive(which(account, one, since, uncertain=uncertain), dry_run=dry_run, yes=yes)
+
+
+@app.command()
+def pause(
+    named: Annotated[
+        str,
+        typer.Argument(
+            metavar="NUMBER|ACCOUNT", help="A number (or its phone_number_id), or an account."
+        ),
+    ],
+    stage: Stage = None,
+) -> None:
+    """Have nothing sent from a number or an account. What comes in is stored and shown."""
+    from rich.console import Console
+
+    from rapport.commands.pause import pause
+    from rapport.commands.project import use_stage
+
+    use_stage(stage)
+    pause(named, Console())
+
+
+@app.command()
+def resume(
+    named: Annotated[str, typer.Argument(metavar="NUMBER|ACCOUNT", help="As of pause.")],
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="Withdraw what waits, and do not send it.")
+    ] = False,
+    stage: Stage = None,
+) -> None:
+    """End a pause: what waits is sent, or withdrawn."""
+    from rich.console import Console
+
+    from rapport.commands.pause import resume
+    from rapport.commands.project import use_stage
+
+    use_stage(stage)
+    resume(named, withdraw=withdraw, console=Console())
+
+
+@app.command("after-restore")
+def after_restore(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what there is, and change nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    stage: Stage = None,
+) -> None:
+    """Hold what a restored database would send a second time, and take its doorbell off."""
+    from rich.console import Console
+
+    from rapport.commands.after_restore import after_restore
+    from rapport.commands.project import use_stage
+
+    use_stage(stage)
+    after_restore(dry_run=dry_run, yes=yes, console=Console())
+
+
+@app.command()
 def sync(
     account: Account,
     direction: Annotated[

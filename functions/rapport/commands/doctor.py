@@ -8,12 +8,14 @@ import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
 
 from rapport.commands import project
 from rapport.errors import ConfigError
+from rapport.graph_version import GRAPH_VERSION, ending, ends_on
 from rapport.local.errors import StackError
 from rapport.local.stack import npm, postgres, state, supervisor
 from rapport.local.stack.ports import is_free
@@ -39,6 +41,7 @@ def examine() -> list[Finding]:
         "User": _user,
         "Ports": _ports,
         "Project": project.described,
+        "Graph API": _graph_api,
     }
     findings = []
     for name, check in checks.items():
@@ -109,3 +112,10 @@ def _ports() -> str:
     return (
         f"{min(state.PREFERRED_PORTS.values())} to {max(state.PREFERRED_PORTS.values())} are free"
     )
+
+
+def _graph_api() -> str:
+    warning = ending(datetime.now(UTC).date())
+    if warning is not None:
+        raise StackError(warning)
+    return f"{GRAPH_VERSION}, which Meta serves until {ends_on():%Y-%m-%d} or later"

@@ -12,6 +12,7 @@ from rapport.local.proxy import forget_proxies
 from rapport.local.stack import state
 from rapport.local.stack.running import AWS_KEY_ID, AWS_REGION, MEDIA_BUCKET, WAKE_PATH, Stack
 from rapport.settings import (
+    BacklogSettings,
     GraphSettings,
     MediaSettings,
     MetakockaSettings,
@@ -193,6 +194,31 @@ def file_storage() -> Storage | None:
     )
     return Storage(
         MediaSettings(media_bucket=MEDIA_BUCKET, aws_endpoint_url_s3=HttpUrl(stack.aws_url))
+    )
+
+
+def webhook_queues() -> BacklogSettings:
+    """The queues for webhooks: those that the environment names, or the running stack's.
+
+    For the stack, the environment of this process is given what its stand-in for AWS takes.
+
+    Raises:
+        ConfigError: There is neither a stack nor a project, or a variable is wrong.
+    """
+    stack = _stack()
+    if stack is None:
+        return BacklogSettings.load(_REMEDY)
+    os.environ.update(
+        {
+            "AWS_REGION": AWS_REGION,
+            "AWS_ACCESS_KEY_ID": AWS_KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": stack.aws_secret,
+            "AWS_ENDPOINT_URL": stack.aws_url,
+        }
+    )
+    return BacklogSettings(
+        webhook_queue_url=HttpUrl(stack.queue_url("WebhookQueue")),
+        webhook_dead_letters_url=HttpUrl(stack.queue_url("WebhookDeadLetters")),
     )
 
 

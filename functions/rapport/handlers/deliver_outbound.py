@@ -52,7 +52,8 @@ def handler(_event: dict[str, object], context: WorkerContext) -> dict[str, int]
         queue=_store(),
         sender=_graph(),
         files=_Files(),
-        name=f"deliver-{uuid4()}",
+        # a run that AWS repeats has the id of the first one
+        name=f"deliver-{context.aws_request_id}-{uuid4().hex[:8]}",
         remaining=lambda: context.get_remaining_time_in_millis() / 1000,
         user_id_field=_settings().whatsapp_user_id_field,
     ).run()

@@ -8,7 +8,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
-from rapport.log import WorkerContext, correlated, logger, worker
+from rapport.errors import RapportError
+from rapport.log import WorkerContext, about, correlated, described, logger, worker
 from rapport.settings import GraphSettings, MediaSettings, StoreSettings
 from rapport.storage import Storage
 from rapport.store.media import FetchJob, MediaStore
@@ -47,21 +48,19 @@ def handler(_event: dict[str, object], context: WorkerContext) -> dict[str, int]
     def fetch_one(job: FetchJob) -> str:
         # as the log lines of a delivery: found by the message's id
         with correlated(str(job.message_id)):
+            about(media_id=job.media_id, message_id=job.message_id)
+            about(conversation_id=job.conversation_id, account_id=job.account_id, attempt=name)
             outcome = fetch(job, graph, storage, deadline)
-            state = store.settle_media(job, name, outcome)
-            if state == "gone":
-                # erased while it was copied: nothing refers to the file, and nobody would find it
-                storage.delete(job.object_key)
-            logger.info(
-                "fetched",
-                media_id=str(job.media_id),
-                message_id=str(job.message_id),
-                conversation_id=str(job.conversation_id),
-                account_id=str(job.account_id),
-                attempt=name,
-                state=state,
-                reason=outcome.error,
-            )
+            try:
+                state = store.settle_media(job, name, outcome)
+                if state == "gone":
+                    # erased while it was copied: nothing refers to the file, nobody would find it
+                    storage.delete(job.object_key)
+            except RapportError as error:
+                # when its lease ends it is fetched again, which does no harm
+                logger.error("not settled", extra=described(error))
+                return "not settled"
+            logger.info("fetched", state=state, reason=outcome.error)
             return state
 
     with ThreadPoolExecutor(BATCH) as pool:

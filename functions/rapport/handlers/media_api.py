@@ -19,6 +19,7 @@ from rapport.handlers.http import (
     read_json,
     read_path,
 )
+from rapport.log import about
 from rapport.settings import MediaSettings, UserStoreSettings
 from rapport.storage import LINK_SECONDS, Storage
 from rapport.store.media import UserMedia
@@ -68,6 +69,7 @@ def handler(request: HttpRequest) -> Response:
 
 
 def _give(user: UserMedia, message_id: UUID) -> Response:
+    about(message_id=message_id)
     media = user.find(message_id)
     if media is None:
         raise NotFound(_NOTHING)
@@ -98,6 +100,7 @@ def _give(user: UserMedia, message_id: UUID) -> Response:
 
 
 def _take(user: UserMedia, announced: _Announced) -> Response:
+    about(conversation_id=announced.conversation_id)
     upload = user.begin_upload(announced.model_dump(mode="json"))
     return _private(
         201,

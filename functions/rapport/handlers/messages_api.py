@@ -26,7 +26,7 @@ from rapport.handlers.http import (
     read_path,
     read_query,
 )
-from rapport.log import logger
+from rapport.log import about, logger
 from rapport.settings import GraphSettings, UserStoreSettings
 from rapport.store.chat import ChatStore
 from rapport.store.postgrest import UserStores
@@ -108,11 +108,17 @@ def handler(request: HttpRequest) -> Response:
 
 
 def _conversation(request: HttpRequest, store: ChatStore) -> UUID:
-    return store.resolve_conversation(read_path(ConversationPath, request).id, field="id")
+    conversation_id = store.resolve_conversation(
+        read_path(ConversationPath, request).id, field="id"
+    )
+    about(conversation_id=conversation_id)
+    return conversation_id
 
 
 def _message(request: HttpRequest) -> UUID:
-    return read_path(MessagePath, request).id
+    message_id = read_path(MessagePath, request).id
+    about(message_id=message_id)
+    return message_id
 
 
 def _show(conversation_id: UUID, store: ChatStore, *, typing: bool) -> bool:

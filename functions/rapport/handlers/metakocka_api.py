@@ -18,6 +18,7 @@ from rapport.handlers.http import (
     read_query,
 )
 from rapport.handlers.metakocka import secrets, settings, store
+from rapport.log import about
 from rapport.metakocka import endpoints as on_request
 from rapport.metakocka.endpoints import (
     Answer,
@@ -62,28 +63,34 @@ def _sync() -> Sync:
 def _send(request: HttpRequest, user: MetakockaUser) -> Response:
     if read_query(WhichWay, request).bulk:
         many = read_json(Contacts, request, BODY_LIMIT)
+        about(account_id=many.account_id)
         return _many(on_request.send(_sync(), user, many.account_id, many.contact_ids))
     one = read_json(OneContact, request, BODY_LIMIT)
+    about(account_id=one.account_id, contact_id=one.contact_id)
     return _one(on_request.send(_sync(), user, one.account_id, [one.contact_id]))
 
 
 def _receive(request: HttpRequest, user: MetakockaUser) -> Response:
     one = read_json(OnePartner, request, BODY_LIMIT)
+    about(account_id=one.account_id)
     return _one(on_request.receive(_sync(), user, one.account_id, [one.metakocka_id]))
 
 
 def _receive_many(request: HttpRequest, user: MetakockaUser) -> Response:
     many = read_json(Partners, request, BODY_LIMIT)
+    about(account_id=many.account_id)
     return _many(on_request.receive(_sync(), user, many.account_id, many.metakocka_ids))
 
 
 def _unsynced(request: HttpRequest, user: MetakockaUser) -> Response:
     page = read_query(Unsynced, request)
+    about(account_id=page.account_id)
     return json_(200, on_request.unsynced(_sync(), user, page.account_id, page.cursor, page.limit))
 
 
 def _mappings(request: HttpRequest, user: MetakockaUser) -> Response:
     page = read_query(WhichMappings, request)
+    about(account_id=page.account_id, contact_id=page.contact_id)
     wanted = [page.contact_id] if page.contact_id else []
     allowed = user.authorize(page.account_id, wanted)
     if allowed.not_found:

@@ -22,7 +22,7 @@ def handler(event: dict[str, object], context: WorkerContext) -> dict[str, int]:
                 store(),
                 secrets(),
                 settings(),
-                worker=f"sync-{uuid4()}",
+                worker=f"sync-{context.aws_request_id}-{uuid4().hex[:8]}",
                 remaining=lambda: context.get_remaining_time_in_millis() / 1000,
             ),
             watch=0 if is_woken else WATCH,

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache
 
-from rapport.errors import ConfigError
-from rapport.log import WorkerContext, logger, worker
+from rapport.errors import ConfigError, RapportError
+from rapport.log import WorkerContext, about, correlated, described, logger, worker
 from rapport.push.sender import EXCHANGE, PushSender
 from rapport.push.vapid import Vapid
 from rapport.settings import PushSettings, StoreSettings
@@ -72,16 +72,19 @@ def handler(_event: dict[str, object], context: WorkerContext) -> dict[str, int]
     ends: Counter[str] = Counter()
 
     def push(job: PushJob) -> str:
-        outcome = sender.send(job)
-        end = store.settle_push(job.push_id, name, outcome.outcome, outcome.retry_after)
-        if outcome.outcome != "sent":
-            logger.warning(
-                "not pushed",
-                push_id=str(job.push_id),
-                account_id=str(job.account_id),
-                reason=outcome.reason,
-                follows=end,
-            )
+        with correlated(str(job.push_id)):
+            # the subject of a message is its conversation
+            about(push_id=job.push_id, account_id=job.account_id, subject_id=job.subject_id)
+            about(kind=job.kind, attempt=name)
+            outcome = sender.send(job)
+            try:
+                end = store.settle_push(job.push_id, name, outcome.outcome, outcome.retry_after)
+            except RapportError as error:
+                # when its lease ends it is sent again, which does no harm
+                logger.error("not settled", extra=described(error))
+                return "not settled"
+            if outcome.outcome != "sent":
+                logger.warning("not pushed", reason=outcome.reason, follows=end)
         return end
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

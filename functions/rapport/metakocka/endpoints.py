@@ -23,6 +23,7 @@ from rapport.errors import (
     SyncBusy,
     Unprocessable,
 )
+from rapport.log import about
 from rapport.metakocka.agreement.party import Party
 from rapport.metakocka.api.client import Operation, Policy
 from rapport.metakocka.api.from_partner import from_record
@@ -153,6 +154,7 @@ def send(
     """
     wanted = list(dict.fromkeys(contact_ids))
     allowed = user.authorize(account_id, wanted)
+    about(account_id=allowed.account_id)
     known = set(allowed.contact_ids)
     missing = [
         Outcome(str(one), "not_found", code="not_found", message="There is no such contact.")
@@ -179,6 +181,7 @@ def receive(
 ) -> Answer:
     """Reads partners from Metakocka, all partners without ids; raises as `send`."""
     allowed = user.authorize(account_id)
+    about(account_id=allowed.account_id)
     if metakocka_ids is None or len(set(metakocka_ids)) > AT_ONCE:
         run_id = user.request_sync(
             allowed.account_id, "from_metakocka", metakocka_ids=metakocka_ids or ()
@@ -193,6 +196,7 @@ def unsynced(
 ) -> dict[str, JsonValue]:
     """A page of the partners without a contact, by id; raises as `send`, and MetakockaError."""
     allowed = user.authorize(account_id)
+    about(account_id=allowed.account_id)
     connection = sync.store.connection(str(allowed.account_id))
     terms = sync.terms(connection)
     found: list[JsonValue] = []

@@ -1,4 +1,4 @@
-"""Daily jobs: retention, overdue invoices, expired points."""
+"""Daily jobs: retention, overdue invoices, expired points, and how much accounts keep."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ class Pruned(BaseModel):
         return any(count for _, count in self)
 
 
+class Kept(BaseModel):
+    """The number of deleted messages and files, and whether nothing is due any more."""
+
+    messages: int
+    files: int
+    is_done: bool
+
+
 class DailyStore(Store):
     """A batch of each at a time; every call may be repeated, and raises as `Store` says."""
 
@@ -47,3 +55,19 @@ class DailyStore(Store):
         """Writes off expired points of up to `batch` customers; returns the number of customers."""
         answer = self._call("expire_points", {"batch": batch})
         return understood(int, answer)
+
+    def count_usage(self, batch: int) -> int:
+        """Counts what up to `batch` accounts keep; returns the number of accounts."""
+        return understood(int, self._call("count_usage", {"batch": batch}))
+
+    def prune_kept(self, batch: int) -> Kept:
+        """Deletes up to `batch` messages and files that accounts do not keep any longer."""
+        return understood(Kept, self._call("prune_kept", {"batch": batch}))
+
+    def files_to_delete(self, batch: int) -> list[str]:
+        """The keys of up to `batch` files to delete from the bucket now."""
+        return understood(list[str], self._call("files_to_delete", {"batch": batch}))
+
+    def settle_file_deletions(self, object_keys: list[str]) -> None:
+        """Notes that the bucket no longer has these files."""
+        self._call("settle_file_deletions", {"object_keys": object_keys})

@@ -69,8 +69,8 @@ export type Database = {
           created_at: string;
           /** Identifies the row. */
           id: string;
-          /** stopped_number: nothing is sent from a WhatsApp number; failing_sync: Metakocka; refused_signatures and unknown_number: webhooks that were not taken; waiting_messages: to be sent for more than 5 minutes; failed_messages: of the last 24 hours. */
-          kind: "stopped_number" | "failing_sync" | "refused_signatures" | "unknown_number" | "waiting_messages" | "failed_messages";
+          /** stopped_number: WhatsApp lets a number send nothing; paused_account and paused_number: a person has paused it; failing_sync: Metakocka; refused_signatures and unknown_number: webhooks that were not taken; waiting_messages: to be sent for more than 5 minutes; failed_messages: of the last 24 hours. */
+          kind: "stopped_number" | "paused_account" | "paused_number" | "failing_sync" | "refused_signatures" | "unknown_number" | "waiting_messages" | "failed_messages";
           /** What has happened, in a sentence, in the account's language. */
           meaning: string;
           /** What to do, in the account's language. */
@@ -90,7 +90,7 @@ export type Database = {
           count: number;
           created_at?: string;
           id?: string;
-          kind: "stopped_number" | "failing_sync" | "refused_signatures" | "unknown_number" | "waiting_messages" | "failed_messages";
+          kind: "stopped_number" | "paused_account" | "paused_number" | "failing_sync" | "refused_signatures" | "unknown_number" | "waiting_messages" | "failed_messages";
           meaning: string;
           remedy: string;
           since: string;
@@ -103,7 +103,7 @@ export type Database = {
           count?: number;
           created_at?: string;
           id?: string;
-          kind?: "stopped_number" | "failing_sync" | "refused_signatures" | "unknown_number" | "waiting_messages" | "failed_messages";
+          kind?: "stopped_number" | "paused_account" | "paused_number" | "failing_sync" | "refused_signatures" | "unknown_number" | "waiting_messages" | "failed_messages";
           meaning?: string;
           remedy?: string;
           since?: string;
@@ -168,27 +168,39 @@ export type Database = {
           }
         ];
       };
-      /** A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone, language, assigns_in_turn and the quiet hours. */
+      /** A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone, language, assigns_in_turn, the quiet hours, messages_kept_days and files_kept_days. */
       accounts: {
         Row: {
           /** Whether a free conversation, when the customer writes, goes to the member at the desk who was given one least recently; see stay_at_desk. */
           assigns_in_turn: boolean;
+          /** How many contacts the account may keep. Beyond it users can't add any; who writes by WhatsApp becomes a contact all the same. */
+          contacts_quota: number;
           /** The country of the business by ISO 3166-1, such as SI; null is unknown. */
           country: string | null;
           /** When the account was made (server time, UTC). */
           created_at: string;
           /** The account's part of older conversation keys; see resolve_conversation. */
           external_id: string;
+          /** How many bytes of files the account may keep. Beyond it users can't upload any; files that come by WhatsApp are stored all the same. */
+          file_bytes_quota: number;
+          /** For how many days the files of messages are kept, 30 at least; the messages stay. Null: as long as their messages. */
+          files_kept_days: number | null;
           /** Identifies the account; every other row of the business names it as account_id. */
           id: string;
           /** The language in which the system writes to people: en or sl. If none is given: sl for an account in Slovenia, and en for others. */
           language: "en" | "sl";
+          /** For how many days messages are kept after they came or were written here, 30 at least. Older ones are deleted for good, with their files, except under a legal hold. Null: for ever. */
+          messages_kept_days: number | null;
           /** How many messages one user, staff or customer, may write in a minute. */
           messages_per_minute: number;
           /** How many messages one user may write in one request. */
           messages_per_request: number;
+          /** How many messages the account may keep. Beyond it users can't write any more; what comes by WhatsApp is stored all the same. */
+          messages_quota: number;
           /** The name of the business, which customers see. */
           name: string;
+          /** Since when a person has nothing sent for the account (server time, UTC); null while it sends. See pause_sending and resume_sending. */
+          paused_at: string | null;
           /** The time of day, in the account's time zone, at which the quiet hours begin. During them no reminder and no scheduled message is sent. Null: there are no quiet hours. */
           quiet_from: string | null;
           /** The time of day at which the quiet hours end; earlier than quiet_from means on the next day. */
@@ -203,14 +215,20 @@ export type Database = {
         ComputedFields: never;
         Insert: {
           assigns_in_turn?: boolean;
+          contacts_quota?: number;
           country?: string | null;
           created_at?: string;
           external_id?: string;
+          file_bytes_quota?: number;
+          files_kept_days?: number | null;
           id?: string;
           language: "en" | "sl";
+          messages_kept_days?: number | null;
           messages_per_minute?: number;
           messages_per_request?: number;
+          messages_quota?: number;
           name: string;
+          paused_at?: string | null;
           quiet_from?: string | null;
           quiet_until?: string | null;
           rows_per_request?: number;
@@ -219,14 +237,20 @@ export type Database = {
         };
         Update: {
           assigns_in_turn?: boolean;
+          contacts_quota?: number;
           country?: string | null;
           created_at?: string;
           external_id?: string;
+          file_bytes_quota?: number;
+          files_kept_days?: number | null;
           id?: string;
           language?: "en" | "sl";
+          messages_kept_days?: number | null;
           messages_per_minute?: number;
           messages_per_request?: number;
+          messages_quota?: number;
           name?: string;
+          paused_at?: string | null;
           quiet_from?: string | null;
           quiet_until?: string | null;
           rows_per_request?: number;
@@ -685,7 +709,7 @@ export type Database = {
           last_inbound_at: string | null;
           /** When the latest message was sent (messages.sent_at, UTC); before the first message, when the conversation was made. */
           last_message_at: string;
-          /** The seq of the latest message, 0 before the first. All seqs from 1 to it exist. */
+          /** The seq of the latest message, 0 before the first. All seqs from 1 to it have existed; the first ones may be gone, see accounts.messages_kept_days. */
           last_seq: number;
         };
         ComputedFields: never;
@@ -1507,7 +1531,7 @@ export type Database = {
           sha256: string | null;
           /** The size in bytes; null until the file is stored. */
           size: number | null;
-          /** pending: it is being fetched; stored: it can be read; failed: refetch_media tries again; expired: WhatsApp no longer has it, or the sender deleted it. */
+          /** pending: it is being fetched; stored: it can be read; failed: refetch_media tries again; expired: WhatsApp no longer has it, the sender deleted it, or the account keeps files for a time only. */
           state: "pending" | "stored" | "failed" | "expired";
           /** When the file was stored (server time, UTC); null until then. */
           stored_at: string | null;
@@ -1651,7 +1675,7 @@ export type Database = {
           sender_type: "client" | "operator" | "system";
           /** When the message was sent (UTC): by WhatsApp's clock, or when it was written here. */
           sent_at: string | null;
-          /** The message's number in its conversation: 1, 2, 3 … without a gap, in the order of arrival. Show messages in the order of sent_at. */
+          /** The message's number in its conversation: 1, 2, 3 … without a gap, in the order of arrival; the first ones may have been deleted (accounts.messages_kept_days). Show messages in the order of sent_at. */
           seq: number;
           /** queued, sent, delivered, read, failed or unknown (WhatsApp has not answered). */
           status: "queued" | "sent" | "delivered" | "read" | "failed" | "unknown";
@@ -2850,6 +2874,8 @@ export type Database = {
           messages_per_second: number;
           /** The name of the number, for staff. */
           name: string;
+          /** Since when a person has nothing sent from this number (server time, UTC); null while it sends. See pause_sending and resume_sending. */
+          paused_at: string | null;
           /** Meta's id of the number. It belongs to one account only. */
           phone_number_id: string;
           /** Since when nothing is sent from this number (server time, UTC); null while it sends. resume_channel starts it again. */
@@ -2869,6 +2895,7 @@ export type Database = {
           id?: string;
           messages_per_second?: number;
           name: string;
+          paused_at?: string | null;
           phone_number_id: string;
           stopped_at?: string | null;
           stopped_code?: number | null;
@@ -2882,6 +2909,7 @@ export type Database = {
           id?: string;
           messages_per_second?: number;
           name?: string;
+          paused_at?: string | null;
           phone_number_id?: string;
           stopped_at?: string | null;
           stopped_code?: number | null;
@@ -3909,7 +3937,7 @@ export type Database = {
           })[];
         };
       };
-      /** The customer's latest message in a WhatsApp conversation, by WhatsApp's ids. Null before the first message, and for a group. For members who may answer. */
+      /** The customer's latest message in a WhatsApp conversation, by WhatsApp's ids. Null before the first message, for a group, and while the number or the account is paused. For members who may answer. */
       latest_inbound: {
         Args: {
           conversation_id: string;
@@ -3978,6 +4006,14 @@ export type Database = {
           kind: "account" | "customer" | "conversation" | "presence_desk" | "presence_staff" | "presence_customer" | "typing_staff" | "typing_customer";
           id: string;
         })[];
+      };
+      /** Has nothing sent from a WhatsApp number of the account any more, or without a number from the whole account: no message, no read mark, and of the account nothing that is sent later and no reminder. What comes in is stored and shown. For owners and admins. */
+      pause_sending: {
+        Args: {
+          account_id: string;
+          channel_id?: string | null;
+        };
+        Returns: undefined;
       };
       /** Writes a message and returns its row; a message with the same client_ref is written once. The same as an insert into messages. Give the conversation_id, the booking_id, or the customer_id for the conversation in the portal, which is opened if needed. With invoice_data {invoice_id} staff show an invoice. */
       post_message: {
@@ -4082,6 +4118,19 @@ export type Database = {
           channel_id: string;
         };
         Returns: undefined;
+      };
+      /** Ends the pause of a number, or without one that of the account. What waits is sent, or with withdraw withdrawn: messages become failed, scheduled messages that were due cancelled, and reminders that were due are left out. It withdraws 500 at a time: call it again while is_paused. For owners and admins. */
+      resume_sending: {
+        Args: {
+          account_id: string;
+          channel_id?: string | null;
+          withdraw?: boolean;
+        };
+        Returns: {
+          is_paused: boolean;
+          withdrawn: number;
+          waiting: number;
+        };
       };
       /** Ends an invitation before it is claimed. One that has ended stays so. A claimed one is refused (409). */
       revoke_invitation: {

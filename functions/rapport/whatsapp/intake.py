@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from rapport.log import logger
+from rapport.log import about, logger
 from rapport.metrics import tell
 from rapport.store.webhooks import IngestResult, WebhookStore
 from rapport.whatsapp.items import items_of
@@ -30,6 +30,9 @@ def take_in(store: WebhookStore, body: str, payload: JsonValue) -> Intake:
         StoreError: As WebhookStore.ingest_whatsapp.
     """
     items = items_of(payload)
+    # whose numbers they are is known by Meta's ids, also where the database does not answer
+    numbers = {number for item in items if (number := getattr(item, "phone_number_id", None))}
+    about(phone_number_ids=",".join(sorted(numbers)) or None)
     result = store.ingest_whatsapp(body, items)
     logger.info(
         "stored",

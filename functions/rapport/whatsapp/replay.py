@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -56,6 +56,14 @@ def replay(
                 return
             yield _replay_one(store, event, dry_run=dry_run)
         after_id = page[-1].id
+
+
+def replay_each(
+    store: WebhookStore, events: Iterable[RawEvent], *, dry_run: bool
+) -> Iterator[Replayed]:
+    """Replays raw events one after the other, as `replay`; raises as that."""
+    for event in events:
+        yield _replay_one(store, event, dry_run=dry_run)
 
 
 def _replay_one(store: WebhookStore, event: RawEvent, *, dry_run: bool) -> Replayed:

@@ -13,9 +13,13 @@ as $$
 declare
     thread record;
 begin
-    select k.account_id, k.whatsapp_channel_id, w.phone_number_id
+    select
+        k.account_id, k.whatsapp_channel_id, w.phone_number_id,
+        num_nonnulls(w.paused_at, a.paused_at) > 0 as is_paused
     into thread
     from public.conversations k
+    join public.accounts a
+        on a.id = k.account_id
     left join public.whatsapp_channels w
         on w.id = k.whatsapp_channel_id
     where k.id = find_latest_inbound.conversation_id
@@ -45,6 +49,8 @@ begin
           -- WhatsApp has no read marks for calls and groups
           and m.type <> 'call'
           and m.customer_id is not null
+          -- read marks and typing signs go out, too
+          and not thread.is_paused
         order by m.seq desc
         limit 1
     );
@@ -71,5 +77,5 @@ grant execute on function public.latest_inbound(uuid) to authenticated;
 comment on function private.find_latest_inbound(uuid) is
     'See latest_inbound.';
 comment on function public.latest_inbound(uuid) is
-    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids. Null before the first message, and for a group. For members who may answer.'
+    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids. Null before the first message, for a group, and while the number or the account is paused. For members who may answer.'
     ' Type: {phone_number_id: text, provider_id: text} | null';

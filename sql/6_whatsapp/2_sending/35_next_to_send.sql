@@ -54,6 +54,8 @@ begin
     from numbers n
     join public.whatsapp_channels w
         on w.id = n.id
+    join public.accounts a
+        on a.id = w.account_id
     cross join lateral private.number_pace(w.messages_per_second) pace
     left join private.send_paces p
         on p.whatsapp_channel_id = w.id
@@ -62,6 +64,8 @@ begin
         select greatest(p.due_at, clock_timestamp()) - pace.every * (pace.burst - 1) as free_at
     ) s
     where w.stopped_at is null
+      and w.paused_at is null
+      and a.paused_at is null
     order by p.due_at nulls first, w.id;
 end
 $$;

@@ -211,7 +211,8 @@ begin
     for no key update;
 
     select
-        q.state, q.whatsapp_channel_id, q.conversation_id, m.type, w.stopped_at,
+        q.state, q.whatsapp_channel_id, q.conversation_id, m.type,
+        num_nonnulls(w.stopped_at, w.paused_at, a.paused_at) > 0 as is_halted,
         c.deleted_at is not null as is_deleted
     into job
     from private.outbound_queue q
@@ -221,6 +222,8 @@ begin
         on c.id = m.customer_id
     join public.whatsapp_channels w
         on w.id = q.whatsapp_channel_id
+    join public.accounts a
+        on a.id = w.account_id
     where q.message_id = begin_send.message_id
       and q.worker = begin_send.worker
       and q.state in ('leased', 'sending')
@@ -233,8 +236,8 @@ begin
         return true;
     end if;
 
-    -- another message's answer has stopped the number meanwhile
-    if job.stopped_at is not null then
+    -- another message's answer has stopped the number meanwhile, or a person has paused it
+    if job.is_halted then
         update private.outbound_queue q
         set state = 'queued',
             leased_until = null,
@@ -308,4 +311,4 @@ comment on function private.settle_unknown(uuid) is
 comment on function backend.claim_outbound(text, integer) is
     'Leases messages that may go now, one for each conversation: {claimed: [{message_id, account_id, conversation_id, phone_number_id, group_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}. reply_to and reaction_to are WhatsApp''s ids.';
 comment on function backend.begin_send(uuid, text) is
-    'Notes that the call is about to be made. False where it must not be made: another worker has the lease, the number was stopped, the window has closed, the contact was deleted, the person stopped marketing messages, or the group no longer exists.';
+    'Notes that the call is about to be made. False where it must not be made: another worker has the lease, the number was stopped or paused, the window has closed, the contact was deleted, the person stopped marketing messages, or the group no longer exists.';

@@ -55,6 +55,9 @@ create table public.message_media (
 alter table public.message_media enable row level security;
 
 
+-- a file is deleted from the bucket once no message has it any more
+create index message_media_object_key_idx on public.message_media (object_key);
+
 create index message_media_conversation_idx
     on public.message_media (conversation_id, account_id, customer_id);
 
@@ -226,7 +229,7 @@ comment on column public.message_media.sha256 is
 comment on column public.message_media.object_key is
     'The file''s key in the bucket, under the account''s own prefix. GET /api/messages/{message_id}/media gives an address.';
 comment on column public.message_media.state is
-    'pending: it is being fetched; stored: it can be read; failed: refetch_media tries again; expired: WhatsApp no longer has it, or the sender deleted it.';
+    'pending: it is being fetched; stored: it can be read; failed: refetch_media tries again; expired: WhatsApp no longer has it, the sender deleted it, or the account keeps files for a time only.';
 comment on column public.message_media.error is
     'Why it failed or expired, in a sentence; null otherwise.';
 comment on column public.message_media.stored_at is

@@ -115,6 +115,8 @@ begin
             detail = 'field: file_name',
             hint = 'Give a name of at most 255 characters.';
     end if;
+    perform private.require_room(
+        account_id => thread.account_id, kind => 'file_bytes', added => size);
 
     upload.id := gen_random_uuid();
     insert into private.media_uploads (

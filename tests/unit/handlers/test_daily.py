@@ -13,7 +13,7 @@ from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import StoreError
 from rapport.handlers import daily
-from rapport.handlers.daily import BATCH, CUSTOMERS, RESERVE, prune
+from rapport.handlers.daily import ACCOUNTS, BATCH, CUSTOMERS, RESERVE, prune
 from rapport.log import logger
 from rapport.settings import StoreSettings
 from rapport.storage import Storage
@@ -27,7 +27,7 @@ SETTINGS = StoreSettings(
 
 
 # each of them once
-LAST = ["running_erasures", "prune"]
+LAST = ["running_erasures", "prune", "count_usage", "prune_kept", "files_to_delete"]
 
 Output = Callable[[], dict[str, object]]
 
@@ -143,7 +143,13 @@ class Calls:
             return httpx.Response(200, json=[])
         if name == "prune":
             return httpx.Response(200, json=Pruned.nothing().model_dump())
-        assert json.loads(request.content) == {"batch": CUSTOMERS}
+        if name == "prune_kept":
+            return httpx.Response(200, json={"messages": 0, "files": 0, "is_done": True})
+        if name == "files_to_delete":
+            return httpx.Response(200, json=[])
+        assert json.loads(request.content) == {
+            "batch": ACCOUNTS if name == "count_usage" else CUSTOMERS
+        }
         left = self._left.get(name, [])
         count = left.pop(0) if left else 0
         if count < 0:
@@ -169,7 +175,7 @@ def no_storage() -> Storage:
 def test_each_part_goes_on_until_nothing_is_left() -> None:
     calls = Calls(mark_overdue_invoices=[500, 3], expire_points=[7])
 
-    run_all(calls, *[300_000] * 7)
+    run_all(calls, *[300_000] * 10)
 
     assert calls.called == ["mark_overdue_invoices"] * 3 + ["expire_points"] * 2 + LAST
 
@@ -178,7 +184,7 @@ def test_a_part_that_fails_holds_up_no_other() -> None:
     calls = Calls(mark_overdue_invoices=[-1], expire_points=[7])
 
     with pytest.raises(StoreError):
-        run_all(calls, *[300_000] * 7)
+        run_all(calls, *[300_000] * 10)
 
     assert calls.called == ["mark_overdue_invoices"] + ["expire_points"] * 2 + LAST
 
@@ -186,6 +192,6 @@ def test_a_part_that_fails_holds_up_no_other() -> None:
 def test_no_part_begins_what_could_be_cut_off() -> None:
     calls = Calls()
 
-    run_all(calls, *[RESERVE] * 4)
+    run_all(calls, *[RESERVE] * 7)
 
     assert calls.called == []

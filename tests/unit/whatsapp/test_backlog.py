@@ -7,6 +7,7 @@ import gzip
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 from tests.aws import KEY
 
+from rapport.commands.dead_letters import DeadLetter, DeadLetters
 from rapport.errors import MalformedPayload, QueueUnavailable
 from rapport.whatsapp.backlog import (
     BODY_LIMIT,
@@ -134,3 +136,40 @@ def test_a_message_that_is_put_back_comes_later(sqs: SQSClient, url: str) -> Non
     assert "Messages" not in sqs.receive_message(QueueUrl=url)
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     assert attributes["ApproximateNumberOfMessagesDelayed"] == "1"
+
+
+def test_dead_letters_are_read_whole_and_go_back_one_by_one(sqs: SQSClient, url: str) -> None:
+    dead = sqs.create_queue(QueueName=f"dead-{uuid4()}")["QueueUrl"]
+    webhook = (Path(__file__).parents[2] / "events" / "text.json").read_text()
+    bodies = [pack(webhook.replace("106540352242922", str(number))) for number in range(12)]
+    for body in (*bodies, "not packed"):
+        sqs.send_message(
+            QueueUrl=dead,
+            MessageBody=body,
+            MessageAttributes={KEPT_SINCE: {"DataType": "Number", "StringValue": "1764500000"}},
+        )
+    letters = DeadLetters(dead)
+
+    def read() -> dict[str, DeadLetter]:
+        return {letter.body: letter for letter in letters.read()}
+
+    looked = read()
+    for letter in looked.values():
+        assert letter.kept_since == datetime.fromtimestamp(1764500000, UTC)
+        letters.release(letter)
+    # whose each is; nobody's where it can't be read
+    assert [looked[body].phone_number_ids for body in bodies] == [
+        frozenset({str(number)}) for number in range(12)
+    ]
+    assert looked["not packed"].phone_number_ids == looked["not packed"].waba_ids == frozenset()
+    assert looked[bodies[0]].waba_ids == frozenset({"102290129340398"})
+
+    again = read()
+    assert again.keys() == looked.keys()
+    letters.move(again[bodies[3]], Backlog(url))
+    [moved] = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+    assert moved["Body"] == bodies[3]
+    for body, letter in again.items():
+        if body != bodies[3]:
+            letters.release(letter)
+    assert read().keys() == looked.keys() - {bodies[3]}

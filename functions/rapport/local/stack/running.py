@@ -9,13 +9,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rapport.api_keys import new_api_key
+from rapport.graph_version import GRAPH_VERSION
 from rapport.local.stack.files import write_whole
 from rapport.local.supabase.signing_key import SigningKey, new_signing_key
 
 STACK_VARIABLE = "RAPPORT_STACK"
 WEBHOOK_PATH = "/api/webhooks/whatsapp"
 WAKE_PATH = "/internal/wake"
-GRAPH_VERSION = "v26.0"
 METAKOCKA_PATH = "/rest/eshop/v1"
 # moto's own account, for credentials that it does not know
 AWS_ACCOUNT = "123456789012"

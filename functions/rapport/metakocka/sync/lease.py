@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from rapport.errors import LeaseLost, RapportError
-from rapport.log import logger
+from rapport.log import described, logger
 from rapport.store.metakocka import RunStore
 
 # seconds: no step takes longer, since the longest call ends after 70
@@ -78,5 +78,10 @@ class Lease:
             except RapportError as error:
                 # the next extension or the next step tries again
                 logger.warning(
-                    "lease not extended", run_id=str(self._store.run_id), reason=str(error)
+                    "lease not extended",
+                    extra={
+                        "account_id": str(self._store.account_id),
+                        "run_id": str(self._store.run_id),
+                        **described(error),
+                    },
                 )

@@ -293,6 +293,8 @@ export const en = {
   "health.count": { one: "{n} thing is wrong", other: "{n} things are wrong" },
   "health.resume": "Send again",
   "health.stopped_number": "Number stopped",
+  "health.paused_account": "Account paused",
+  "health.paused_number": "Number paused",
   "health.failing_sync": "Metakocka fails",
   "health.refused_signatures": "Webhooks refused",
   "health.unknown_number": "Unknown number",

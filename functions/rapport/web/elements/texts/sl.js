@@ -285,6 +285,8 @@ export const sl = {
   "health.count": { one: "{n} težava", two: "{n} težavi", few: "{n} težave", other: "{n} težav" },
   "health.resume": "Znova pošiljaj",
   "health.stopped_number": "Številka je ustavljena",
+  "health.paused_account": "Račun je začasno ustavljen",
+  "health.paused_number": "Številka je začasno ustavljena",
   "health.failing_sync": "Metakocka ne deluje",
   "health.refused_signatures": "Zavrnjeni webhooki",
   "health.unknown_number": "Neznana številka",

@@ -73,7 +73,7 @@ export class HealthPage extends SectionPage {
 
   /** @param {Trouble} row */
   #reasonOf(row) {
-    const reason = this.#numberOf(row)?.stopped_reason;
+    const reason = row.kind === "stopped_number" && this.#numberOf(row)?.stopped_reason;
     return reason ? html`<p><bdi>${reason}</bdi></p>` : nothing;
   }
 
@@ -86,14 +86,18 @@ export class HealthPage extends SectionPage {
   #way(desk, row) {
     const number = this.#numberOf(row);
     if (row.kind === "failing_sync") return html`<p><a class="button" href="#/metakocka">${text("desk.metakocka")}</a></p>`;
-    if (!number || !desk.isAdmin) return nothing;
-    return html`<p><button type="button" class="button" ?disabled=${this.isBusy} @click=${() => this.try(() => desk.call("resume_channel", { channel_id: number.id }))}>${text("health.resume")}</button></p>`;
+    if (!desk.isAdmin || (!number && row.kind !== "paused_account")) return nothing;
+    const resume = () =>
+      row.kind === "stopped_number"
+        ? desk.call("resume_channel", { channel_id: number?.id })
+        : desk.call("resume_sending", { account_id: desk.account.id, channel_id: number?.id });
+    return html`<p><button type="button" class="button" ?disabled=${this.isBusy} @click=${() => this.try(resume)}>${text("health.resume")}</button></p>`;
   }
 
   /** @param {Trouble} row */
   #numberOf(row) {
     const numbers = this.look("stopped", this.#stopped)?.rows ?? [];
-    return row.kind === "stopped_number" ? numbers.find(({ display_phone_number }) => display_phone_number === row.subject) : undefined;
+    return ["stopped_number", "paused_number"].includes(row.kind) ? numbers.find(({ display_phone_number }) => display_phone_number === row.subject) : undefined;
   }
 }
 
@@ -101,7 +105,7 @@ export class HealthPage extends SectionPage {
 function followStopped(desk) {
   return followAnswer(desk.live, ["account_health"], async (server) => {
     const asked = desk.from("whatsapp_channels").select("id,display_phone_number,stopped_reason").eq("account_id", desk.account.id);
-    return /** @type {{ id: string, display_phone_number: string, stopped_reason: string | null }[]} */ (await server.ask(asked.not("stopped_at", "is", null)));
+    return /** @type {{ id: string, display_phone_number: string, stopped_reason: string | null }[]} */ (await server.ask(asked.or("stopped_at.not.is.null,paused_at.not.is.null")));
   });
 }
 
