@@ -20,6 +20,7 @@ export class ProfileForm extends PageElement {
   /** @override */
   static properties = {
     source: { attribute: false },
+    readPhone: { attribute: false },
     isBusy: { state: true },
     isSaved: { state: true },
     refusal: { state: true },
@@ -30,6 +31,8 @@ export class ProfileForm extends PageElement {
     super();
     /** @type {ProfileSubscription | null} */
     this.source = null;
+    /** Reads a phone number as it is written at home; throws what is none. @type {((phone: string) => Promise<string>) | null} */
+    this.readPhone = null;
     this.isBusy = false;
     this.isSaved = false;
     this.refusal = "";
@@ -89,6 +92,7 @@ export class ProfileForm extends PageElement {
     this.refusal = this.refused = "";
     this.isBusy = true;
     try {
+      if (changed.phone && this.readPhone) changed.phone = await this.readPhone(changed.phone);
       if (Object.keys(changed).length) await this.source?.edit(changed);
       this.isSaved = true;
     } catch (error) {

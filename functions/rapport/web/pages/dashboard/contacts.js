@@ -6,8 +6,11 @@ import { appointmentTime, dateOf, whenOf } from "@rapport/live/elements/format.j
 import { icons } from "@rapport/live/elements/icons.js";
 import { avatar, emptiness, pill, skeleton, trouble } from "@rapport/live/elements/parts.js";
 import { text, word } from "@rapport/live/elements/texts.js";
+import { randomId } from "../../live/random_id.js";
+import "./contact_records.js";
 import { followAnswer } from "./follow.js";
 import { SectionPage, fieldsOf } from "./section_page.js";
+import { sendable } from "./templates.js";
 
 /** @import { ContactV2, LiveChatContact } from "@rapport/live" */
 /** @import { Desk } from "./desk.js" */
@@ -164,7 +167,10 @@ export class ContactsPage extends SectionPage {
       <header class="contact-head">
         ${avatar(nameOf(v2), v2.id)}
         <div class="card-words"><h2><bdi>${nameOf(v2)}</bdi></h2><p class="muted">${text("contact.known", { day: dateOf(v2.created_at) })}</p></div>
-        ${v2.conversation_id ? html`<a class="button" href="#${v2.conversation_id}">${icons.chat}${text("contact.talk")}</a>` : nothing}
+        <p class="actions">
+          ${desk.isWriter ? html`<button type="button" class="button" @click=${() => this.#sendTemplate(desk, v2)}>${icons.template}${text("template.send")}</button>` : nothing}
+          ${v2.conversation_id ? html`<a class="button" href="#${v2.conversation_id}">${icons.chat}${text("contact.talk")}</a>` : nothing}
+        </p>
       </header>
       ${this.told()}
       ${this.merged
@@ -196,7 +202,29 @@ export class ContactsPage extends SectionPage {
           </section>
           ${this.#portal(desk, v2)} ${desk.isWriter ? this.#merging(desk, whole) : nothing}
         </div>
-      </div>`;
+      </div>
+      <contact-records class="contact-records" .desk=${desk} .contact=${v2.id}></contact-records>`;
+  }
+
+  /**
+   * Sends a template, which opens the conversation of a contact who has never written.
+   *
+   * @param {Desk} desk
+   * @param {ContactV2} v2
+   */
+  async #sendTemplate(desk, v2) {
+    const client_ref = randomId();
+    await this.try(async () => {
+      const { TemplatePicker } = await import("@rapport/live/elements/template_picker.js");
+      TemplatePicker.open(
+        () => sendable(desk),
+        async (template) => {
+          const { conversation_id } = await desk.call("send_template", { customer_id: v2.id, template, client_ref });
+          location.hash = conversation_id;
+          return null;
+        },
+      );
+    });
   }
 
   #back() {
@@ -244,10 +272,12 @@ export class ContactsPage extends SectionPage {
   #save(desk, v2, event) {
     const now = written(fieldsOf(event));
     // what is not touched is not written: a colleague may have changed it meanwhile
+    /** @type {Record<string, unknown>} */
     const changed = Object.fromEntries(Object.entries(now).filter(([field, value]) => JSON.stringify(value) !== JSON.stringify(/** @type {any} */ (v2)[field] || null)));
     if (!Object.keys(changed).length) return;
     return this.try(async () => {
       try {
+        if (typeof changed.phone === "string") changed.phone = await desk.readPhone(changed.phone);
         await desk.ask(desk.from("contacts_v2").update({ ...changed, version: v2.version }).eq("id", v2.id).select("id"));
       } catch (error) {
         if (error instanceof Conflict && error.field === "version") throw new Conflict(text("contact.changed"));
@@ -263,8 +293,9 @@ export class ContactsPage extends SectionPage {
       <form
         class="form card-plain"
         @submit=${(/** @type {SubmitEvent} */ event) => {
-          const { conversation_status: _, ...contact } = written(fieldsOf(event));
+          const { conversation_status: _, ...contact } = /** @type {Record<string, unknown>} */ (written(fieldsOf(event)));
           void this.try(async () => {
+            if (typeof contact.phone === "string") contact.phone = await desk.readPhone(contact.phone);
             const [made] = await desk.ask(desk.from("contacts_v2").insert({ ...contact, account_id: desk.account.id }).select("id"));
             location.hash = `/contacts/${made.id}`;
           });
@@ -305,6 +336,8 @@ export class ContactsPage extends SectionPage {
       const { token, expires_at } = await desk.call("invite_to_portal", { contact_id: v2.id });
       const address = new URL("../portal/", location.href.split("#")[0]);
       address.searchParams.set("invitation", token);
+      // for a customer whose browser speaks none of the languages of the page
+      address.searchParams.set("language", desk.account.language);
       this.link = { href: address.href, until: expires_at };
     });
   }

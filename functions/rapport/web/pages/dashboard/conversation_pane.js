@@ -9,7 +9,6 @@ import { icons } from "@rapport/live/elements/icons.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
 import { avatar, pill, reasonOf } from "@rapport/live/elements/parts.js";
 import { text, word } from "@rapport/live/elements/texts.js";
-import { asidesOf } from "./asides.js";
 import { laterToday, nextWeek, tomorrow } from "./times.js";
 
 /** @import { Outbox } from "@rapport/live" */
@@ -39,6 +38,8 @@ import { laterToday, nextWeek, tomorrow } from "./times.js";
 const STATUSES = /** @type {const} */ (["open", "pending", "closed"]);
 // ms: so long a message that could not be sent at its time is shown
 const FAILED_LASTS = 86_400_000;
+/** @type {readonly Aside[]} */
+const NONE = [];
 const COLOURS = ["#1f77b4", "#2ca02c", "#d9822b", "#c23030", "#7157d9", "#0a6b6b"];
 
 /** The conversation that is open: who has it, what is done with it, its messages and notes. */
@@ -61,6 +62,7 @@ export class ConversationPane extends PageElement {
     editingNote: { state: true },
     editingLater: { state: true },
     isLabelling: { state: true },
+    asidesOf: { state: true },
   };
 
   /** The asides of the notes as they were last told. @type {{ of: unknown, editing: string, asides: Aside[] } | null} */
@@ -93,6 +95,8 @@ export class ConversationPane extends PageElement {
     this.editingNote = "";
     this.editingLater = "";
     this.isLabelling = false;
+    /** Makes notes and events of what is told; it comes with the first one. @type {typeof import("./asides.js").asidesOf | null} */
+    this.asidesOf = null;
   }
 
   /**
@@ -124,7 +128,7 @@ export class ConversationPane extends PageElement {
         ${avatar(this.name, row?.customer_id ?? opened.id)}
         <div class="chat-who">
           <h2 title=${this.name}><bdi>${this.name}</bdi></h2>
-          <p class="muted">${row ? word("channel", row.channel) : ""}${booking ? html` · <bdi>${booking.service}</bdi>, ${appointmentTime(booking.startsAt)}` : nothing}</p>
+          <p class="muted">${row ? word("channel", row.channel) : ""}${booking ? html` · <bdi>${booking.service}</bdi>, ${appointmentTime(booking.startsAt, { zone: desk.account.time_zone })}` : nothing}</p>
         </div>
         ${this.#others(desk, opened)}
         <div class="chat-tools">${row ? this.#tools(desk, row) : nothing}</div>
@@ -152,7 +156,7 @@ export class ConversationPane extends PageElement {
         .suggestions=${this.suggestions}
         @composer-slash=${(/** @type {CustomEvent<{ beginning: string | null }>} */ event) => this.#suggest(desk, event.detail.beginning)}
         @composer-choice=${(/** @type {CustomEvent<string>} */ event) => this.#fill(desk, opened, event.detail)}
-        @message-typed=${() => opened.staffTypes.say()}
+        @message-typed=${() => this.#typed(opened)}
         @messages-seen=${(/** @type {CustomEvent<{ conversationId: string, seq: number }>} */ event) => opened.marks.note(event.detail)}
       ></conversation-view>`;
   }
@@ -305,7 +309,7 @@ export class ConversationPane extends PageElement {
             </fieldset>
             <button type="submit" class="button button-main">${text("desk.label.make")}</button>
           </form>`
-        : html`<button type="button" class="drop-item" @click=${() => (this.isLabelling = true)}>${icons.plus}<span>${text("desk.label.new")}</span></button>`}`;
+        : html`<button type="button" class="drop-item" @click=${(/** @type {Event} */ event) => this.#beginLabel(event)}>${icons.plus}<span>${text("desk.label.new")}</span></button>`}`;
   }
 
   /**
@@ -314,6 +318,11 @@ export class ConversationPane extends PageElement {
    */
   #asidesOf(desk, opened) {
     const notes = /** @type {readonly Note[]} */ (/** @type {unknown} */ (this.look("notes", opened.notes)?.rows ?? []));
+    const { asidesOf } = this;
+    if (!asidesOf) {
+      if (notes.length) void import("./asides.js").then((found) => (this.asidesOf = found.asidesOf), (error) => (this.refusal = reasonOf(error)));
+      return NONE;
+    }
     if (this.#asides?.of !== notes || this.#asides.editing !== this.editingNote) {
       const asides = asidesOf(notes, desk, {
         editing: this.editingNote,
@@ -432,6 +441,13 @@ export class ConversationPane extends PageElement {
     </p>`;
   }
 
+  /** @param {Opened} opened */
+  #typed(opened) {
+    opened.staffTypes.say();
+    // what was refused is over once another text is begun
+    if (!this.#view()?.words) this.refusal = "";
+  }
+
   /** @param {"reply" | "note"} mode */
   async #write(mode) {
     if (mode === "note") await import("@rapport/live/elements/note_composer.js");
@@ -517,6 +533,15 @@ export class ConversationPane extends PageElement {
     } catch (error) {
       this.refusal = reasonOf(error);
     }
+  }
+
+  /** Shows the fields of a new label, with the focus on its name: the button that had it is gone. @param {Event} event */
+  async #beginLabel(event) {
+    const drop = /** @type {DropDown | null} */ (/** @type {HTMLElement} */ (event.target).closest("drop-down"));
+    this.isLabelling = true;
+    await this.updateComplete;
+    await drop?.updateComplete;
+    /** @type {HTMLElement | null} */ (drop?.querySelector("input[name=name]"))?.focus();
   }
 
   /**

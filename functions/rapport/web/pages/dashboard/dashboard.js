@@ -228,7 +228,7 @@ export class DashboardPage extends AppPage {
     this.#close();
     this.inbox?.close();
     this.desk?.close();
-    this.desk = new Desk(supabase, live, account, this.members.filter(({ account_id }) => account_id === account.id), this.userId);
+    this.desk = new Desk(supabase, live, account, this.members.filter(({ account_id }) => account_id === account.id), this.userId, this.config?.functions_url);
     this.inbox = new Inbox(this.desk);
   }
 
