@@ -92,7 +92,12 @@ export class ProfileForm extends PageElement {
     this.refusal = this.refused = "";
     this.isBusy = true;
     try {
-      if (changed.phone && this.readPhone) changed.phone = await this.readPhone(changed.phone);
+      if (changed.phone && this.readPhone) {
+        const phone = await this.readPhone(changed.phone);
+        // shown as it is kept, also where it is the same as before
+        /** @type {HTMLInputElement} */ (form.elements.namedItem("phone")).value = changed.phone = phone;
+        if (phone === profile.phone) delete changed.phone;
+      }
       if (Object.keys(changed).length) await this.source?.edit(changed);
       this.isSaved = true;
     } catch (error) {

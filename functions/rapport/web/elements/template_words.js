@@ -170,7 +170,8 @@ function aroundOf(template, part, label) {
   const [after = ""] = words.slice(place.index + place[0].length).split(PLACE);
   const first = before.length > BESIDE ? `…${before.slice(-BESIDE).replace(/^\S*/, "")}` : before;
   const last = after.length > BESIDE ? `${after.slice(0, BESIDE).replace(/\S*$/, "")}…` : after;
-  return /[\p{L}\p{N}]/u.test(first + last) ? `${first}___${last}`.trim() : "";
+  // what ended the sentence before says nothing
+  return /[\p{L}\p{N}]/u.test(first + last) ? `${first.replace(/^[\s,.;:!?)]+/, "")}___${last}`.trim() : "";
 }
 
 /**

@@ -722,6 +722,7 @@ export const en = {
   "contact.group": "This is a group; it has no single customer.",
   "phone.title": "Phone",
   "phone.who": "Whose phone",
+  "phone.choice": "{name} → {business}",
   "phone.to": "{name}, to {business}",
   "phone.empty": "Write to {business}",
   "phone.empty.more": "The message reaches the dashboard as WhatsApp would bring it.",

@@ -699,6 +699,7 @@ export const sl = {
   "contact.group": "To je skupina, ki nima ene same stranke.",
   "phone.title": "Telefon",
   "phone.who": "Čigav telefon",
+  "phone.choice": "{name} → {business}",
   "phone.to": "{name}, podjetju {business}",
   "phone.empty": "Pišite podjetju {business}",
   "phone.empty.more": "Sporočilo pride na nadzorno ploščo tako, kot bi ga prinesel WhatsApp.",

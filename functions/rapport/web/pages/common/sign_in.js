@@ -79,7 +79,7 @@ export class SignIn extends PageElement {
               : nothing}
           </p>
         </form>
-        ${this.logins.length
+        ${this.logins.length && !this.prefersLink
           ? html`<h2 class="sign-try">${text("sign.try")}</h2>
               <ul class="sign-logins">
                 ${this.logins.map((login) => html`<li>${this.#login(login)}</li>`)}

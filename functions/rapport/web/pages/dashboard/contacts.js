@@ -178,7 +178,10 @@ export class ContactsPage extends SectionPage {
             <button type="button" class="link" @click=${() => this.#undo(desk, this.merged)}>${text("contact.undo")}</button></p>`
         : nothing}
       <div class="contact-faces">
-        <section class="card-plain"><h3>${text("contact.face.v2")}</h3>${this.#form(desk, v2)}</section>
+        <div class="contact-main">
+          <section class="card-plain"><h3>${text("contact.face.v2")}</h3>${this.#form(desk, v2)}</section>
+          <contact-records class="contact-records" .desk=${desk} .contact=${v2.id}></contact-records>
+        </div>
         <div class="contact-side">
           <section class="card-plain"><h3>${text("contact.face.chat")}</h3>
             ${chat
@@ -202,8 +205,7 @@ export class ContactsPage extends SectionPage {
           </section>
           ${this.#portal(desk, v2)} ${desk.isWriter ? this.#merging(desk, whole) : nothing}
         </div>
-      </div>
-      <contact-records class="contact-records" .desk=${desk} .contact=${v2.id}></contact-records>`;
+      </div>`;
   }
 
   /**
@@ -237,22 +239,27 @@ export class ContactsPage extends SectionPage {
    */
   #form(desk, v2) {
     return html`<form class="form" @submit=${(/** @type {SubmitEvent} */ event) => this.#save(desk, v2, event)}>
-      <fieldset class="form plain" ?disabled=${!desk.isWriter || this.isBusy}>
+      <fieldset class="form plain contact-fields" ?disabled=${!desk.isWriter || this.isBusy}>
         <legend class="hidden">${text("contact.face.v2")}</legend>
-        ${this.#fields(v2)}
-        <label class="field"
-          ><span>${text("inbox.status")}</span
-          ><select name="conversation_status">
-            ${STATUSES.map((status) => html`<option value=${status} .selected=${status === v2.conversation_status}>${word("status", status)}</option>`)}
-          </select></label
-        >
+        ${this.#fields(
+          v2,
+          html`<label class="field"
+            ><span>${text("inbox.status")}</span
+            ><select name="conversation_status">
+              ${STATUSES.map((status) => html`<option value=${status} .selected=${status === v2.conversation_status}>${word("status", status)}</option>`)}
+            </select></label
+          >`,
+        )}
         ${desk.isWriter ? html`<p class="actions"><button type="submit" class="button button-main">${text("desk.save")}</button></p>` : nothing}
       </fieldset>
     </form>`;
   }
 
-  /** @param {Partial<ContactV2>} v2 */
-  #fields(v2) {
+  /**
+   * @param {Partial<ContactV2>} v2
+   * @param {unknown} [status]
+   */
+  #fields(v2, status = nothing) {
     const kinds = { name: "text", phone: "tel", email: "email", username: "text" };
     return html`${FIELDS.map(
         (field) => html`<label class="field"
@@ -261,6 +268,7 @@ export class ContactsPage extends SectionPage {
         /></label>`,
       )}
       <label class="field"><span>${text("contact.tags")}</span><input name="tags" autocomplete="off" placeholder=${text("contact.tags.more")} .value=${(v2.tags ?? []).join(", ")} /></label>
+      ${status}
       <label class="field"><span>${text("contact.notes")}</span><textarea name="notes" rows="3" maxlength="20000" .value=${v2.notes ?? ""}></textarea></label>`;
   }
 
@@ -275,9 +283,11 @@ export class ContactsPage extends SectionPage {
     /** @type {Record<string, unknown>} */
     const changed = Object.fromEntries(Object.entries(now).filter(([field, value]) => JSON.stringify(value) !== JSON.stringify(/** @type {any} */ (v2)[field] || null)));
     if (!Object.keys(changed).length) return;
+    const field = /** @type {HTMLInputElement} */ (/** @type {HTMLFormElement} */ (event.target).elements.namedItem("phone"));
     return this.try(async () => {
       try {
-        if (typeof changed.phone === "string") changed.phone = await desk.readPhone(changed.phone);
+        // shown as it is kept, also where it is the same as before
+        if (typeof changed.phone === "string") field.value = changed.phone = await desk.readPhone(changed.phone);
         await desk.ask(desk.from("contacts_v2").update({ ...changed, version: v2.version }).eq("id", v2.id).select("id"));
       } catch (error) {
         if (error instanceof Conflict && error.field === "version") throw new Conflict(text("contact.changed"));
@@ -291,7 +301,7 @@ export class ContactsPage extends SectionPage {
   #new(desk) {
     return html`${this.#back()}<h2>${text("contact.new")}</h2>${this.told()}
       <form
-        class="form card-plain"
+        class="form card-plain contact-fields"
         @submit=${(/** @type {SubmitEvent} */ event) => {
           const { conversation_status: _, ...contact } = /** @type {Record<string, unknown>} */ (written(fieldsOf(event)));
           void this.try(async () => {

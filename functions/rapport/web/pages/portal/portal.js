@@ -14,7 +14,7 @@ import { ReadMarks } from "@rapport/live/elements/read_marks.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 import { AppPage, WrongPage, connectionNote, languageChoice, rowsOf } from "../common/app_page.js";
 import { readPhone } from "../common/phone_reader.js";
-import { refusal } from "../../live/errors.js";
+import { NotFound, refusal } from "../../live/errors.js";
 import { Away } from "./away.js";
 
 /** @import { Invoice, Job, LoyaltySubscription, Message, MessageSubscription, Outbox, ProfileSubscription, Subscription } from "@rapport/live" */
@@ -104,8 +104,11 @@ export class PortalPage extends AppPage {
     const token = new URLSearchParams(location.search).get("invitation");
     if (!token || !this.supabase) return;
     const { data, error, status } = await this.supabase.rpc("portal_invitation", { token });
-    if (error) this.refusal ||= reasonOf(refusal(error, status));
-    else this.invitation = data;
+    if (!error) return void (this.invitation = data);
+    const refused = refusal(error, status);
+    // who has a login signs in without it
+    if (refused instanceof NotFound) history.replaceState(null, "", location.pathname);
+    this.refusal ||= reasonOf(refused);
   }
 
   /** @override */
