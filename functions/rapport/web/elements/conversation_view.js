@@ -5,7 +5,6 @@ import { icons } from "./icons.js";
 import { PageElement } from "./live_element.js";
 import { FILE_TYPES, captionOf, fileOf } from "./media/file_words.js";
 import "./message_composer.js";
-import { cardsOf, locationOf } from "./message_parts.js";
 import { noticeOf } from "./notices.js";
 import { bareWords, emptiness, kindOf, reasonOf, refusalOf, skeleton, ticks, trouble } from "./parts.js";
 import { MOST_BUBBLES, keyOf, sentAt, shownOf } from "./shown_messages.js";
@@ -69,6 +68,7 @@ export class ConversationView extends PageElement {
     isDropping: { state: true },
     trouble: { state: true },
     hasNewer: { state: true },
+    parts: { state: true },
   };
 
   /** The newest seq that was told as seen, by conversation. @type {Map<string, number>} */
@@ -135,6 +135,8 @@ export class ConversationView extends PageElement {
     /** What went wrong with the last reaction or picture. @type {string} */
     this.trouble = "";
     this.hasNewer = false;
+    /** Shows places and contact cards. @type {typeof import("./message_parts.js") | null} */
+    this.parts = null;
   }
 
   /** The text that is begun. */
@@ -374,8 +376,12 @@ export class ConversationView extends PageElement {
           : html`<p class="bubble-kind">${icons.file}${kindOf(message.type)}</p>`}
         ${caption ? html`<p class="bubble-words" dir="auto">${wordsOfMessage(message, caption)}</p>` : nothing}`;
     }
-    if (message.type === "location") return locationOf(message);
-    if (message.type === "contacts") return cardsOf(message);
+    if (message.type === "location" || message.type === "contacts") {
+      const { parts } = this;
+      if (parts) return message.type === "location" ? parts.locationOf(message) : parts.cardsOf(message);
+      // they come with the first one that is shown
+      void import("./message_parts.js").then((found) => (this.parts = found), () => (this.trouble = text("chat.part-failed")));
+    }
     const words = bareWords(message.type, message.message);
     return html`${message.type === "text" ? nothing : html`<p class="bubble-kind">${message.type === "template" ? icons.template : icons.file}${kindOf(message.type)}</p>`}
       ${words ? html`<p class="bubble-words" dir="auto">${wordsOfMessage(message, words)}</p>` : nothing}`;

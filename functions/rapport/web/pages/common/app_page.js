@@ -10,7 +10,6 @@ import { language, text, word } from "@rapport/live/elements/texts.js";
 import { refusal } from "../../live/errors.js";
 import { readConfig } from "./config.js";
 import { languageChoice } from "./language_choice.js";
-import "./sign_in.js";
 
 export { languageChoice };
 
@@ -164,7 +163,8 @@ export class AppPage extends PageElement {
         this.refusal = text("sign.link");
       }
       if (data.session) await this.#enter(data.session.user);
-      else await this.greet();
+      // most visitors are signed in already
+      else await Promise.all([import("./sign_in.js"), this.greet()]);
       this.isReady = true;
       // what it calls must not wait for the client, which waits for it
       this.supabase.auth.onAuthStateChange((_, session) => setTimeout(() => this.#changed(session?.user ?? null)));

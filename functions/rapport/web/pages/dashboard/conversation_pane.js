@@ -4,12 +4,11 @@ import { markUnread } from "@rapport/live/desk";
 import { ConversationView } from "@rapport/live/elements/conversation_view.js";
 import { deskIcons } from "@rapport/live/elements/desk_icons.js";
 import "@rapport/live/elements/drop_down.js";
-import { appointmentTime, fieldOf, weekdayOf } from "@rapport/live/elements/format.js";
+import { appointmentTime, weekdayOf } from "@rapport/live/elements/format.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
-import { avatar, pill, reasonOf } from "@rapport/live/elements/parts.js";
+import { avatar, reasonOf } from "@rapport/live/elements/parts.js";
 import { text, word } from "@rapport/live/elements/texts.js";
-import { laterToday, nextWeek, tomorrow } from "./times.js";
 
 /** @import { Outbox } from "@rapport/live" */
 /** @import { DropDown } from "@rapport/live/elements/drop_down.js" */
@@ -18,29 +17,14 @@ import { laterToday, nextWeek, tomorrow } from "./times.js";
 /** @import { Aside, Note } from "./asides.js" */
 /** @import { Desk } from "./desk.js" */
 /** @import { Inbox } from "./inbox.js" */
+/** @import { Scheduled } from "./later_list.js" */
 /** @import { Opened } from "./opened.js" */
-
-/**
- * A row of `scheduled_messages`.
- *
- * @typedef {object} Scheduled
- * @property {string} id
- * @property {string} author_id
- * @property {string} author_name
- * @property {string} message
- * @property {string} wanted_at
- * @property {string} send_at
- * @property {"waiting" | "sent" | "cancelled" | "failed"} status
- * @property {string | null} error_message
- * @property {string} updated_at
- */
 
 const STATUSES = /** @type {const} */ (["open", "pending", "closed"]);
 // ms: so long a message that could not be sent at its time is shown
 const FAILED_LASTS = 86_400_000;
 /** @type {readonly Aside[]} */
 const NONE = [];
-const COLOURS = ["#1f77b4", "#2ca02c", "#d9822b", "#c23030", "#7157d9", "#0a6b6b"];
 
 /** The conversation that is open: who has it, what is done with it, its messages and notes. */
 export class ConversationPane extends PageElement {
@@ -63,6 +47,8 @@ export class ConversationPane extends PageElement {
     editingLater: { state: true },
     isLabelling: { state: true },
     asidesOf: { state: true },
+    menus: { state: true },
+    laterList: { state: true },
   };
 
   /** The asides of the notes as they were last told. @type {{ of: unknown, editing: string, asides: Aside[] } | null} */
@@ -97,6 +83,10 @@ export class ConversationPane extends PageElement {
     this.isLabelling = false;
     /** Makes notes and events of what is told; it comes with the first one. @type {typeof import("./asides.js").asidesOf | null} */
     this.asidesOf = null;
+    /** They come with the first one that is opened. @type {typeof import("./conversation_menus.js") | null} */
+    this.menus = null;
+    /** Shows what is sent later; it comes with the first one. @type {typeof import("./later_list.js").laterList | null} */
+    this.laterList = null;
   }
 
   /**
@@ -200,7 +190,8 @@ export class ConversationPane extends PageElement {
         .hasWords=${!!row.assignee_id}
         .face=${row.assignee_id ? html`${avatar(row.assignee_name ?? "", row.assignee_id)}<span class="chat-assignee-name"><bdi>${who}</bdi></span>` : deskIcons.handOver}
         button-class=${row.assignee_id ? "button" : "button-icon"}
-        .content=${() => this.#assignees(desk, row)}
+        @drop-open=${this.#loadMenus}
+        .content=${() => this.menus?.assignees(this.#menu(desk, row)) ?? nothing}
       ></drop-down>
       <label class="field-inline chat-status"
         ><span class="hidden">${text("inbox.status")}</span
@@ -208,8 +199,8 @@ export class ConversationPane extends PageElement {
           ${STATUSES.map((status) => html`<option value=${status} ?selected=${status === row.status} .selected=${status === row.status}>${word("status", status)}</option>`)}
         </select></label
       >
-      <drop-down .label=${text("desk.snooze")} .face=${deskIcons.snooze} button-class="button-icon" .content=${() => this.#snoozes(desk, row)}></drop-down>
-      <drop-down .label=${text("desk.labels")} .face=${deskIcons.tag} button-class="button-icon" .content=${() => this.#labels(desk, row)}></drop-down>
+      <drop-down .label=${text("desk.snooze")} .face=${deskIcons.snooze} button-class="button-icon" @drop-open=${this.#loadMenus} .content=${() => this.menus?.snoozes(this.#menu(desk, row)) ?? nothing}></drop-down>
+      <drop-down .label=${text("desk.labels")} .face=${deskIcons.tag} button-class="button-icon" @drop-open=${this.#loadMenus} .content=${() => this.menus?.labels(this.#menu(desk, row)) ?? nothing}></drop-down>
       <button type="button" class="button-icon" aria-label=${text("desk.unread")} title=${text("desk.unread")} @click=${() => this.#markUnread(desk, row)}>${deskIcons.unread}</button>`;
   }
 
@@ -233,84 +224,40 @@ export class ConversationPane extends PageElement {
   }
 
   /**
+   * What the menus show and do.
+   *
    * @param {Desk} desk
    * @param {InboxRow} row
    */
-  #assignees(desk, row) {
-    const others = desk.writers.filter(({ user_id }) => user_id !== row.assignee_id);
-    const online = this.look("desk", desk.presence)?.onlineUsers ?? {};
-    return html`<p class="drop-title">${text("desk.hand-over")}</p>
-      ${others.map(
-        (member) => html`<button type="button" class="drop-item" @click=${() => this.#handOver(desk, row, member.user_id)}>
-          ${avatar(member.display_name, member.user_id)}
-          <span><bdi>${member.display_name}</bdi>${member.user_id === desk.userId ? html` <span class="muted">(${text("desk.you")})</span>` : nothing}</span>
-          ${member.person_id in online || member.user_id === desk.userId ? pill(text("desk.present"), "good") : nothing}
-        </button>`,
-      )}
-      ${row.assignee_id
-        ? html`<button type="button" class="drop-item" @click=${() => this.#do(() => desk.call("release_conversation", { conversation_id: row.id }))}>
-            ${icons.close}<span>${text("desk.release")}</span>
-          </button>`
-        : nothing}`;
+  #menu(desk, row) {
+    return {
+      desk,
+      row,
+      online: this.look("desk", desk.presence)?.onlineUsers ?? {},
+      all: this.look("labels", desk.labels) ? desk.labelRows : [],
+      isLabelling: this.isLabelling,
+      handOver: (/** @type {string} */ userId) => this.#handOver(desk, row, userId),
+      release: () => this.#do(() => desk.call("release_conversation", { conversation_id: row.id })),
+      snooze: (/** @type {Date | null} */ until) => this.#snooze(desk, row, until),
+      label: (/** @type {string} */ id, /** @type {boolean} */ isLabelled) => this.#label(desk, row, id, isLabelled),
+      beginLabel: (/** @type {Event} */ event) => this.#beginLabel(event),
+      makeLabel: (/** @type {SubmitEvent} */ event) => this.#makeLabel(desk, row, event),
+    };
   }
 
-  /**
-   * @param {Desk} desk
-   * @param {InboxRow} row
-   */
-  #snoozes(desk, row) {
-    const later = laterToday();
-    /** @type {[string, Date][]} */
-    const quick = [...(later ? [/** @type {[string, Date]} */ ([text("desk.later-today"), later])] : []), [text("desk.tomorrow"), tomorrow()], [text("desk.next-week"), nextWeek()]];
-    return html`<form class="drop-form" @submit=${(/** @type {SubmitEvent} */ event) => {
-      event.preventDefault();
-      this.#snooze(desk, row, new Date(valueOf(event, "at")));
-    }}>
-      <p class="drop-title">${text("desk.snooze")}</p>
-      ${quick.map(
-        ([label, at]) => html`<button type="button" class="drop-item" @click=${() => this.#snooze(desk, row, at)}>
-          <span>${label}</span><span class="muted">${weekdayOf(at.getTime())}</span>
-        </button>`,
-      )}
-      ${row.snoozed_until ? html`<button type="button" class="drop-item" @click=${() => this.#snooze(desk, row, null)}>${icons.close}<span>${text("desk.wake")}</span></button>` : nothing}
-      <label class="field"><span>${text("desk.at")}</span><input type="datetime-local" name="at" required value=${fieldOf(tomorrow().getTime())} /></label>
-      <button type="submit" class="button">${text("desk.snooze.until")}</button>
-    </form>`;
-  }
-
-  /**
-   * @param {Desk} desk
-   * @param {InboxRow} row
-   */
-  #labels(desk, row) {
-    const labels = this.look("labels", desk.labels) ? desk.labelRows : [];
-    return html`<p class="drop-title">${text("desk.labels")}</p>
-      <div class="drop-list">
-        ${labels.map(
-          (label) => html`<label class="drop-item"
-            ><input
-              type="checkbox"
-              .checked=${!!row.label_ids?.includes(label.id)}
-              @change=${(/** @type {Event} */ event) => this.#label(desk, row, label.id, /** @type {HTMLInputElement} */ (event.target).checked)}
-            /><span class="label-dot" .style=${`--label: ${label.colour}`}></span><bdi>${label.name}</bdi></label
-          >`,
-        )}
-        ${labels.length ? nothing : html`<p class="muted drop-note">${text("desk.labels.none")}</p>`}
-      </div>
-      ${this.isLabelling
-        ? html`<form class="drop-form" @submit=${(/** @type {SubmitEvent} */ event) => this.#makeLabel(desk, row, event)}>
-            <label class="field"><span>${text("desk.label.name")}</span><input name="name" required maxlength="64" autocomplete="off" /></label>
-            <fieldset class="colours"><legend>${text("desk.label.colour")}</legend>
-              ${COLOURS.map(
-                (colour, index) => html`<label class="colour" .style=${`--label: ${colour}`}
-                  ><input type="radio" name="colour" value=${colour} ?checked=${index === 0} /><span class="hidden">${text("desk.colour", { n: index + 1 })}</span></label
-                >`,
-              )}
-            </fieldset>
-            <button type="submit" class="button button-main">${text("desk.label.make")}</button>
-          </form>`
-        : html`<button type="button" class="drop-item" @click=${(/** @type {Event} */ event) => this.#beginLabel(event)}>${icons.plus}<span>${text("desk.label.new")}</span></button>`}`;
-  }
+  /** @param {Event} event */
+  #loadMenus = async (event) => {
+    if (this.menus) return;
+    const drop = /** @type {DropDown} */ (event.target);
+    try {
+      this.menus = await import("./conversation_menus.js");
+    } catch (error) {
+      this.refusal = reasonOf(error);
+      return;
+    }
+    await this.updateComplete;
+    await drop.enter();
+  };
 
   /**
    * @param {Desk} desk
@@ -360,40 +307,22 @@ export class ConversationPane extends PageElement {
    * @param {readonly Scheduled[]} rows
    */
   #scheduled(desk, rows) {
-    return html`<details class="later" ?open=${rows.some(({ status }) => status === "failed")}>
-      <summary>${icons.clock}${text("desk.later.count", { n: rows.length })}<span class="muted">${weekdayOf(rows[0].send_at)}</span></summary>
-      <ul>
-        ${rows.map(
-          (row) => html`<li class="later-row">
-            ${this.editingLater === row.id
-              ? html`<form class="inline" @submit=${(/** @type {SubmitEvent} */ event) => this.#changeLater(desk, row, event)}>
-                  <label class="field"><span>${text("desk.at")}</span><input type="datetime-local" name="at" required value=${fieldOf(row.send_at)} /></label>
-                  <label class="field"><span>${text("desk.later.words")}</span><textarea name="message" rows="2" required maxlength="4096" .value=${row.message}></textarea></label>
-                  <div class="actions">
-                    <button type="submit" class="button button-main">${text("desk.save")}</button>
-                    <button type="button" class="button" @click=${() => (this.editingLater = "")}>${text("desk.back")}</button>
-                  </div>
-                </form>`
-              : html`<p>
-                    <time datetime=${row.send_at}><strong>${weekdayOf(row.send_at)}</strong></time>
-                    ${row.author_id === desk.userId ? nothing : html`<bdi class="muted">${row.author_name}</bdi>`}
-                    ${row.send_at !== row.wanted_at && row.status === "waiting" ? html`<span class="muted">${text("desk.later.quiet")}</span>` : nothing}
-                  </p>
-                  <p class="later-words" dir="auto">${row.message}</p>
-                  ${row.status === "failed"
-                    ? html`<p class="bubble-trouble" role="alert">${text("chat.not-sent", { reason: row.error_message ?? "" })}</p>`
-                    : desk.isWriter
-                      ? html`<p class="actions">
-                          <button type="button" class="link" @click=${() => (this.editingLater = row.id)}>${text("desk.change")}</button>
-                          <button type="button" class="link" @click=${() => this.#do(() => desk.ask(desk.from("scheduled_messages").update({ status: "cancelled" }).eq("id", row.id).select("id")))}>
-                            ${text("desk.later.cancel")}
-                          </button>
-                        </p>`
-                      : nothing}`}
-          </li>`,
-        )}
-      </ul>
-    </details>`;
+    const { laterList } = this;
+    if (!laterList) {
+      void import("./later_list.js").then((found) => (this.laterList = found.laterList), (error) => (this.refusal = reasonOf(error)));
+      return nothing;
+    }
+    return laterList({
+      desk,
+      rows,
+      editing: this.editingLater,
+      edit: (id) => (this.editingLater = id),
+      change: (id, patch) =>
+        this.#do(async () => {
+          if (Object.keys(patch).length) await desk.ask(desk.from("scheduled_messages").update(patch).eq("id", id).select("id"));
+          this.editingLater = "";
+        }),
+    });
   }
 
   /** @param {Desk} desk */
@@ -613,27 +542,6 @@ export class ConversationPane extends PageElement {
     await this.#do(async () => {
       const filled = await desk.call("fill_saved_reply", { reply_id, conversation_id: opened.id });
       this.#view()?.write?.(filled);
-    });
-  }
-
-  /**
-   * @param {Desk} desk
-   * @param {Scheduled} row
-   * @param {SubmitEvent} event
-   */
-  #changeLater(desk, row, event) {
-    event.preventDefault();
-    const message = valueOf(event, "message").trim();
-    const at = valueOf(event, "at");
-    const patch = {
-      ...(message === row.message ? {} : { message }),
-      // to the minute: what is not touched stays as it was
-      ...(at === fieldOf(row.send_at) ? {} : { send_at: new Date(at).toISOString() }),
-    };
-    if (!Object.keys(patch).length) return void (this.editingLater = "");
-    return this.#do(async () => {
-      await desk.ask(desk.from("scheduled_messages").update(patch).eq("id", row.id).select("id"));
-      this.editingLater = "";
     });
   }
 }
