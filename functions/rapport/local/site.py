@@ -40,7 +40,7 @@ CONFIG = "config.json"
 # browsers look for it beside the page that it works for
 WORKER = "worker.js"
 # smaller ones gain nothing
-COMPRESSED_FROM = 1_000  # bytes
+COMPRESSED_FROM = 300  # bytes
 
 _LINKED = re.compile(r'(?<= )(href|src)="([^":#]+\.(?:css|js|svg))"')
 
