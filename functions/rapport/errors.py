@@ -168,6 +168,8 @@ class NotAPhoneNumber(RequestError):
 
     http_status = 422
     retryable = False
+    # what it can be read as, such as `+38640111222 (SI)`, where that is not one number alone
+    readings: tuple[str, ...] = ()
 
 
 class TooManyRequests(RequestError):

@@ -101,10 +101,13 @@ def to_e164(text: str, region: str | None = None, *, country_code: str | None = 
     if len(readings) > 1 and region is not None:
         readings = _grouped_as(written, region, readings) or readings
     if len(readings) > 1:
-        raise NotAPhoneNumber(
-            f"The number can be read as {' and as '.join(_shown(one) for one in readings)}."
+        shown = tuple(_shown(one) for one in readings)
+        ambiguous = NotAPhoneNumber(
+            f"The number can be read as {' and as '.join(shown)}."
             " Write it with a plus and its country code."
         )
+        ambiguous.readings = shown
+        raise ambiguous
     if readings:
         return readings[0]
     if region is None and country_code is None and not written.startswith("+"):

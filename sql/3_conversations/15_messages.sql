@@ -52,7 +52,7 @@ create table public.messages (
     -- that of the conversation
     booking_id          uuid,
     -- 1, 2, 3 … in a conversation, in the order of arrival and without a gap, so that a
-    -- client knows the missed ones; the order to show is that of sent_at
+    -- client knows the missed ones; in this order they are shown
     seq                 bigint not null,
     sender_type         public.message_sender not null,
     -- the WhatsApp id or user id of a client, the user id of an operator
@@ -186,7 +186,7 @@ comment on column public.messages.conversation_id is
 comment on column public.messages.customer_id is
     'The contact of the conversation; null for a group.';
 comment on column public.messages.seq is
-    'The message''s number in its conversation: 1, 2, 3 … without a gap, in the order of arrival; the first ones may have been deleted (accounts.messages_kept_days). Show messages in the order of sent_at.';
+    'The message''s number in its conversation: 1, 2, 3 … without a gap, in the order of arrival, in which they are shown; the first ones may have been deleted (accounts.messages_kept_days). The time and day to show is sent_at.';
 comment on column public.messages.sender_type is
     'Who wrote: client (the customer), operator (staff) or system.';
 comment on column public.messages.sender_id is

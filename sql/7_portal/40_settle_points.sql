@@ -70,7 +70,7 @@ begin
         raise sqlstate 'PT409' using
             message = format(
                 'The customer has %s points; %s can''t be redeemed.', points - wanted, points),
-            detail = 'field: points',
+            detail = format('field: points; points: %s; wanted: %s', points - wanted, points),
             hint = format('Redeem at most %s points.', points - wanted);
     end if;
 end

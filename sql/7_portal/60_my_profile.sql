@@ -7,19 +7,19 @@
     ERP. Otherwise a customer who wrote another person's number would get that person's messages.
     Old identities stay, since the customer has really written from them.
 */
-create function private.portal_account_name(account_id uuid)
-    returns text
+create function private.portal_account(account_id uuid)
+    returns jsonb
     language plpgsql
     stable
-    -- definer: a customer can't read accounts, and gets the name only
+    -- definer: a customer can't read accounts, and gets these facts only
     security definer
     set search_path = ''
 as $$
 begin
     return (
-        select a.name
+        select jsonb_build_object('name', a.name, 'country', a.country, 'time_zone', a.time_zone)
         from public.accounts a
-        where a.id = portal_account_name.account_id
+        where a.id = portal_account.account_id
           and exists (
               select
               from public.customers c
@@ -30,7 +30,7 @@ begin
 end
 $$;
 
-grant execute on function private.portal_account_name(uuid) to authenticated;
+grant execute on function private.portal_account(uuid) to authenticated;
 
 
 create view public.my_profile
@@ -39,7 +39,9 @@ as
 select
     c.id,
     c.account_id,
-    private.portal_account_name(c.account_id) as account_name,
+    private.portal_account(c.account_id) ->> 'name' as account_name,
+    private.portal_account(c.account_id) ->> 'country' as account_country,
+    private.portal_account(c.account_id) ->> 'time_zone' as account_time_zone,
     c.name,
     c.phone,
     c.email,
@@ -241,6 +243,10 @@ comment on column public.my_profile.account_id is
     'The business whose customer you are.';
 comment on column public.my_profile.account_name is
     'The name of the business.';
+comment on column public.my_profile.account_country is
+    'The country of the business by ISO 3166-1, such as SI, in which phone numbers without a country code are read; null is unknown.';
+comment on column public.my_profile.account_time_zone is
+    'The IANA time zone of the business, in which its appointments, due dates and notices are.';
 comment on column public.my_profile.name is
     'Your name; staff see it and may change it too. At most 200 characters.';
 comment on column public.my_profile.phone is
@@ -253,8 +259,8 @@ comment on column public.my_profile.updated_at is
     'When your profile last changed (server time, UTC).';
 comment on column public.my_profile.version is
     'Rises with each change of what you see of yourself. Send the version that you read, and a write after another change is refused (409).';
-comment on function private.portal_account_name(uuid) is
-    'The name of a business whose customer the signed-in user is; null for other businesses.';
+comment on function private.portal_account(uuid) is
+    'The name, country and time zone of a business whose customer the signed-in user is; null for other businesses.';
 comment on function private.read_profile(jsonb) is
     'Fields of a profile as fields of a contact. Refuses fields that a customer may not write.';
 comment on function private.suggest_owners(uuid, uuid, jsonb) is

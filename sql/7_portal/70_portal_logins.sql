@@ -64,15 +64,18 @@ begin
     if usable is not true then
         raise sqlstate 'PT404' using
             message = 'This invitation is not valid, or no longer valid.',
+            detail = 'field: token',
             hint = 'Ask the business for a new one.';
     elsif invitation.claimed_at is null then
         if invitation.expires_at <= now() then
             raise sqlstate 'PT410' using
                 message = 'This invitation has expired.',
+                detail = 'field: token',
                 hint = 'Ask the business for a new one.';
         elsif login <> caller then
             raise sqlstate 'PT409' using
                 message = 'This customer already has a login.',
+                detail = 'field: token',
                 hint = 'Sign in with that login, or ask the business to unlink it.';
         elsif login is null then
             perform private.link_portal_login(contact_id => customer, user_id => caller);
@@ -125,6 +128,74 @@ $$;
 grant execute on function public.claim_portal_invitation(text) to authenticated;
 
 
+create function private.portal_invitation(token text)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: tokens are not readable, and who has a link has no login yet
+    security definer
+    set search_path = ''
+as $$
+declare
+    invitation public.portal_invitations;
+    invited uuid;
+begin
+    select p.*
+    into invitation
+    from private.portal_invitation_tokens t
+    join public.portal_invitations p
+        on p.id = t.invitation_id
+    where t.token_hash = private.token_hash(token)
+      and p.claimed_at is null
+      and p.revoked_at is null
+      and p.expires_at > now();
+    if found then
+        begin
+            invited := private.contact_of_id(
+                account_id => invitation.account_id, contact_id => invitation.contact_id);
+        exception
+            when sqlstate 'PT404' then
+                -- the contact has been deleted; the caller may not learn that
+                null;
+        end;
+    end if;
+    if invited is null then
+        raise sqlstate 'PT404' using
+            message = 'This invitation is not valid, or no longer valid.',
+            detail = 'field: token',
+            hint = 'Ask the business for a new one.';
+    end if;
+    return (
+        select jsonb_build_object(
+            'account_name', a.name,
+            'email', c.email,
+            'expires_at', invitation.expires_at
+        )
+        from public.contacts c
+        join public.accounts a
+            on a.id = c.account_id
+        where c.id = invited
+    );
+end
+$$;
+
+grant execute on function private.portal_invitation(text) to anon, authenticated;
+
+
+create function public.portal_invitation(token text)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return private.portal_invitation(portal_invitation.token);
+end
+$$;
+
+grant execute on function public.portal_invitation(text) to anon, authenticated;
+
+
 create function private.unlink_portal_login(contact_id uuid)
     returns void
     language plpgsql
@@ -168,6 +239,11 @@ $$;
 grant execute on function public.unlink_portal_login(uuid) to authenticated;
 
 
+comment on function private.portal_invitation(text) is
+    'What the holder of an invitation''s token may see before signing in.';
+comment on function public.portal_invitation(text) is
+    'What an open invitation is about: the business that invites, and the contact''s email address, to which a link to sign in can be sent. Nobody has to be signed in: the token, which nobody can guess, would show the same once it is claimed. One that is unknown, claimed, revoked or expired is refused (404).'
+    ' Type: {account_name: text, email: text | null, expires_at: timestamptz}';
 comment on function private.claim_portal_invitation(text) is
     'Makes the caller the login of the invited contact.';
 comment on function private.link_portal_login(uuid, uuid) is

@@ -284,7 +284,7 @@ begin
     if unfilled is not null then
         raise sqlstate 'PT422' using
             message = format('{{%s}} has no value for this customer.', unfilled),
-            detail = 'field: text',
+            detail = 'field: text; variable: ' || unfilled,
             hint = case split_part(unfilled, '.', 1)
                 when 'appointment' then 'The customer has no coming appointment. Make one, or write the text by hand.'
                 when 'invoice' then 'The customer has no unpaid invoice with this value. Send one, or write the text by hand.'

@@ -1058,7 +1058,7 @@ begin
         raise sqlstate 'PT409' using
             message = format(
                 'The customer has %s points; %s can''t be redeemed.', points - wanted, points),
-            detail = 'field: points',
+            detail = format('field: points; points: %s; wanted: %s', points - wanted, points),
             hint = format('Redeem at most %s points.', points - wanted);
     end if;
 end
@@ -1671,19 +1671,19 @@ comment on function private.tg_invoices__tell_chat() is
     ERP. Otherwise a customer who wrote another person's number would get that person's messages.
     Old identities stay, since the customer has really written from them.
 */
-create function private.portal_account_name(account_id uuid)
-    returns text
+create function private.portal_account(account_id uuid)
+    returns jsonb
     language plpgsql
     stable
-    -- definer: a customer can't read accounts, and gets the name only
+    -- definer: a customer can't read accounts, and gets these facts only
     security definer
     set search_path = ''
 as $$
 begin
     return (
-        select a.name
+        select jsonb_build_object('name', a.name, 'country', a.country, 'time_zone', a.time_zone)
         from public.accounts a
-        where a.id = portal_account_name.account_id
+        where a.id = portal_account.account_id
           and exists (
               select
               from public.customers c
@@ -1694,7 +1694,7 @@ begin
 end
 $$;
 
-grant execute on function private.portal_account_name(uuid) to authenticated;
+grant execute on function private.portal_account(uuid) to authenticated;
 
 
 create view public.my_profile
@@ -1703,7 +1703,9 @@ as
 select
     c.id,
     c.account_id,
-    private.portal_account_name(c.account_id) as account_name,
+    private.portal_account(c.account_id) ->> 'name' as account_name,
+    private.portal_account(c.account_id) ->> 'country' as account_country,
+    private.portal_account(c.account_id) ->> 'time_zone' as account_time_zone,
     c.name,
     c.phone,
     c.email,
@@ -1905,6 +1907,10 @@ comment on column public.my_profile.account_id is
     'The business whose customer you are.';
 comment on column public.my_profile.account_name is
     'The name of the business.';
+comment on column public.my_profile.account_country is
+    'The country of the business by ISO 3166-1, such as SI, in which phone numbers without a country code are read; null is unknown.';
+comment on column public.my_profile.account_time_zone is
+    'The IANA time zone of the business, in which its appointments, due dates and notices are.';
 comment on column public.my_profile.name is
     'Your name; staff see it and may change it too. At most 200 characters.';
 comment on column public.my_profile.phone is
@@ -1917,8 +1923,8 @@ comment on column public.my_profile.updated_at is
     'When your profile last changed (server time, UTC).';
 comment on column public.my_profile.version is
     'Rises with each change of what you see of yourself. Send the version that you read, and a write after another change is refused (409).';
-comment on function private.portal_account_name(uuid) is
-    'The name of a business whose customer the signed-in user is; null for other businesses.';
+comment on function private.portal_account(uuid) is
+    'The name, country and time zone of a business whose customer the signed-in user is; null for other businesses.';
 comment on function private.read_profile(jsonb) is
     'Fields of a profile as fields of a contact. Refuses fields that a customer may not write.';
 comment on function private.suggest_owners(uuid, uuid, jsonb) is
@@ -2227,15 +2233,18 @@ begin
     if usable is not true then
         raise sqlstate 'PT404' using
             message = 'This invitation is not valid, or no longer valid.',
+            detail = 'field: token',
             hint = 'Ask the business for a new one.';
     elsif invitation.claimed_at is null then
         if invitation.expires_at <= now() then
             raise sqlstate 'PT410' using
                 message = 'This invitation has expired.',
+                detail = 'field: token',
                 hint = 'Ask the business for a new one.';
         elsif login <> caller then
             raise sqlstate 'PT409' using
                 message = 'This customer already has a login.',
+                detail = 'field: token',
                 hint = 'Sign in with that login, or ask the business to unlink it.';
         elsif login is null then
             perform private.link_portal_login(contact_id => customer, user_id => caller);
@@ -2288,6 +2297,74 @@ $$;
 grant execute on function public.claim_portal_invitation(text) to authenticated;
 
 
+create function private.portal_invitation(token text)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: tokens are not readable, and who has a link has no login yet
+    security definer
+    set search_path = ''
+as $$
+declare
+    invitation public.portal_invitations;
+    invited uuid;
+begin
+    select p.*
+    into invitation
+    from private.portal_invitation_tokens t
+    join public.portal_invitations p
+        on p.id = t.invitation_id
+    where t.token_hash = private.token_hash(token)
+      and p.claimed_at is null
+      and p.revoked_at is null
+      and p.expires_at > now();
+    if found then
+        begin
+            invited := private.contact_of_id(
+                account_id => invitation.account_id, contact_id => invitation.contact_id);
+        exception
+            when sqlstate 'PT404' then
+                -- the contact has been deleted; the caller may not learn that
+                null;
+        end;
+    end if;
+    if invited is null then
+        raise sqlstate 'PT404' using
+            message = 'This invitation is not valid, or no longer valid.',
+            detail = 'field: token',
+            hint = 'Ask the business for a new one.';
+    end if;
+    return (
+        select jsonb_build_object(
+            'account_name', a.name,
+            'email', c.email,
+            'expires_at', invitation.expires_at
+        )
+        from public.contacts c
+        join public.accounts a
+            on a.id = c.account_id
+        where c.id = invited
+    );
+end
+$$;
+
+grant execute on function private.portal_invitation(text) to anon, authenticated;
+
+
+create function public.portal_invitation(token text)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return private.portal_invitation(portal_invitation.token);
+end
+$$;
+
+grant execute on function public.portal_invitation(text) to anon, authenticated;
+
+
 create function private.unlink_portal_login(contact_id uuid)
     returns void
     language plpgsql
@@ -2331,6 +2408,11 @@ $$;
 grant execute on function public.unlink_portal_login(uuid) to authenticated;
 
 
+comment on function private.portal_invitation(text) is
+    'What the holder of an invitation''s token may see before signing in.';
+comment on function public.portal_invitation(text) is
+    'What an open invitation is about: the business that invites, and the contact''s email address, to which a link to sign in can be sent. Nobody has to be signed in: the token, which nobody can guess, would show the same once it is claimed. One that is unknown, claimed, revoked or expired is refused (404).'
+    ' Type: {account_name: text, email: text | null, expires_at: timestamptz}';
 comment on function private.claim_portal_invitation(text) is
     'Makes the caller the login of the invited contact.';
 comment on function private.link_portal_login(uuid, uuid) is
@@ -2630,7 +2712,7 @@ begin
     if unfilled is not null then
         raise sqlstate 'PT422' using
             message = format('{{%s}} has no value for this customer.', unfilled),
-            detail = 'field: text',
+            detail = 'field: text; variable: ' || unfilled,
             hint = case split_part(unfilled, '.', 1)
                 when 'appointment' then 'The customer has no coming appointment. Make one, or write the text by hand.'
                 when 'invoice' then 'The customer has no unpaid invoice with this value. Send one, or write the text by hand.'

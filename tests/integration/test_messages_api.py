@@ -14,7 +14,7 @@ from tests.integration.graph_server import refused
 from tests.sql.outbound import ago, conversation, post, send_to
 from tests.sql.portal import CILKA, make_job, send_invoice
 from tests.stacks import Start
-from tests.world import seed_uuid
+from tests.world import ALPINE, seed_uuid
 
 from rapport.local.stack.postgres import Database
 
@@ -50,6 +50,25 @@ def test_an_operator_writes_and_it_is_queued(desk: Desk, thread: UUID) -> None:
     assert answer.status_code == 201
     assert answer.json()["status"] == "queued"
     assert desk.world.value("select count(*) from private.outbound_queue") == 1
+
+
+def test_a_phone_number_is_read_as_at_home(desk: Desk) -> None:
+    account = str(ALPINE)
+    desk.world.owner.execute("update public.accounts set country = 'AT' where id = %s", [account])
+
+    def read(user: str, phone: str, **where: str) -> tuple[int, dict[str, object]]:
+        answer = desk.call(user, "POST", "/api/phone", {"phone": phone, **where})
+        return answer.status_code, answer.json()
+
+    whole = {"phone": "+4366412345678"}
+    assert read("andrej", "0664 12345678", accountId=account) == (200, whole)
+    # a customer needs to name no account
+    assert read("cilka", "0664 12345678") == (200, whole)
+    status, refused = read("andrej", "38640222018", accountId=account)
+    assert (status, refused["code"], refused["field"]) == (422, "not_a_phone_number", "phone")
+    assert refused["readings"] == ["+38640222018 (SI)", "+4338640222018 (AT)"]
+    assert read("ana", "0664 12345678", accountId=account)[0] == 404
+    assert read("stranger", "0664 12345678")[0] == 422
 
 
 def test_what_is_sent_many_times_at_once_is_one_message(desk: Desk, thread: UUID) -> None:

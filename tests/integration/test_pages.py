@@ -188,9 +188,9 @@ def told_before_seen(database: Database) -> Iterator[Callable[[], int]]:
 def test_phone_desk_and_portal_see_what_is_theirs(
     open_page: Open, stack_of_the_seed: Stack, database: Database, complaints: list[str]
 ) -> None:
-    desk = open_page("dashboard/", "Andrej")
+    desk = open_page("dashboard/", "Andrej", timezone_id="Europe/Ljubljana")
     others_desk = open_page("dashboard/", "Ana")
-    portal = open_page("portal/", "Cilka")
+    portal = open_page("portal/", "Cilka", timezone_id="America/New_York")
     others_portal = open_page("portal/", "Carlos")
     phone = open_page("phone/")
 
@@ -218,7 +218,9 @@ def test_phone_desk_and_portal_see_what_is_theirs(
     desk.get_by_label("Date and time").fill("2027-01-06T11:30")
     desk.get_by_role("button", name="Save").click()
     expect(portal.locator(".notification", has_text="Appointment moved")).to_be_visible()
-    expect(portal.locator(".job")).to_contain_text("Wed, 6 Jan 2027, 11:30")
+    # the same hour in both, of the business, which is named where clocks show another
+    expect(portal.locator(".job")).to_contain_text("Wed, 6 Jan 2027, 11:30 CET")
+    expect(desk.locator(".job time")).to_have_text("Wed, 6 Jan 2027, 11:30")
     desk.get_by_role("button", name="Cancel").click()
     desk.locator(".button-bad").click()
     expect(portal.locator(".notification", has_text="Appointment cancelled")).to_be_visible()
@@ -279,7 +281,8 @@ def test_nothing_from_outside_is_html_and_few_bubbles_are_there(
 ) -> None:
     order = {"phone_number_id": PHONES[0].phone_number_id, "from": "38640555001", "name": HOSTILE}
     url = f"{stack_of_the_seed.whatsapp_url}/_fake/inbound"
-    past = [{"text": f"Number {number}."} for number in range(1, 151)]
+    past: list[dict[str, str]] = [{"text": f"Number {number}."} for number in range(1, 151)]
+    past[0]["at"] = "2026-01-05T09:00:00Z"
     for what in ({"text": HOSTILE}, {"history": past}, {"text": f"{HOSTILE} again"}):
         httpx.post(url, json=order | what, trust_env=False, timeout=30).raise_for_status()
 
@@ -299,6 +302,8 @@ def test_nothing_from_outside_is_html_and_few_bubbles_are_there(
         chat.evaluate("chat => { chat.scrollTop = 0; }")
         desk.evaluate("new Promise((done) => setTimeout(done, 50))")
         assert desk.locator("[data-key]").count() == 60
+    # by the day on which it was sent, although it came today
+    expect(desk.locator(".day", has_text="5 January")).to_have_count(1)
     write(desk, "Down here")
     expect(bubble(desk, "Down here")).to_be_in_viewport()
     assert desk.locator("[data-key]").count() == 60
@@ -537,19 +542,20 @@ def test_messages_are_answered_reacted_to_and_filled_from_templates(
     assert desk.evaluate("window.hacked") is None
     picker.get_by_label("Search templates").fill("see you")
     picker.locator(".template-row").first.click()
-    picker.get_by_label("Text: 1").fill("Gita")
+    picker.get_by_label("“Hello ___, we see you on”").fill("Gita")
     picker.get_by_role("button", name="Send", exact=True).click()
-    expect(picker.get_by_label("Text: 2")).to_be_focused()
+    second = picker.get_by_label("“we see you on ___.”")
+    expect(second).to_be_focused()
     expect(picker).to_contain_text("Fill this in.")
     assert serious(desk) == []
     # what only the database refuses stands at its field as well
-    picker.get_by_label("Text: 2").fill("\u0085")
+    second.fill("\u0085")
     picker.get_by_role("button", name="Send", exact=True).click()
     expect(picker).to_contain_text("variables.body.2 is missing, empty or not a text.")
     (refused,) = complaints
     assert "422" in refused
     complaints.clear()
-    picker.get_by_label("Text: 2").fill("5 January")
+    second.fill("5 January")
     expect(picker.locator(".template-preview .bubble")).to_contain_text(
         "Hello Gita, we see you on 5 January."
     )
@@ -672,6 +678,10 @@ def test_pages_are_kept_to_themselves(stack_of_the_seed: Stack) -> None:
         local = {"host": f"localhost:{stack_of_the_seed.gateway_port}"}
         for headers in (own, local):
             assert http.get("/config.json", headers=headers).status_code == 200
+        lost = http.get("/nonsense", headers={"accept": "text/html"})
+        assert (lost.status_code, "missing-page" in lost.text) == (404, True)
+        assert "default-src 'none'" in lost.headers["content-security-policy"]
+        assert http.get("/nonsense").text == http.post("/nonsense").text == "Not Found"
         for outside in ("/assets/../../stack.json", "/portal/%2e%2e/%2e%2e/stack.json"):
             assert http.get(outside).status_code == 404
 

@@ -191,6 +191,7 @@ def test_a_team_shares_its_inbox(people: People, stack: Stack, office: Office) -
     # labels, a snooze, the status, unread
     andrej.get_by_role("button", name="Labels").click()
     andrej.get_by_role("button", name="New label").click()
+    expect(andrej.get_by_label("Name", exact=True)).to_be_focused()
     andrej.get_by_label("Name", exact=True).fill("Complaint")
     answers: list[tuple[Route, APIResponse]] = []
     andrej.route(
@@ -317,7 +318,8 @@ def test_notes_saved_replies_and_what_is_sent_later(
     expect(andrej.get_by_role("listbox").get_by_role("option")).to_have_count(1)
     field.press("Enter")
     expect(andrej.get_by_role("alert")).to_contain_text("appointment.time")
-    andrej.get_by_role("button", name="Dismiss").click()
+    field.fill("")
+    expect(andrej.get_by_role("alert")).to_have_count(0)
 
     # sent later; a time in the quiet hours becomes their end, and WhatsApp's window is minded
     office.run("update accounts set quiet_from = '20:00', quiet_until = '08:00', time_zone = 'UTC'")
@@ -426,14 +428,59 @@ def test_contacts_reminders_sync_health_and_settings(
     expect(olivia.get_by_text("Both contacts are back.")).to_be_visible()
     expect(olivia.locator(".identities")).not_to_contain_text("+38640555001")
 
-    # invited: the link is shown once
+    # a contact who has never written, with a number as it is written at home; an invoice and points
     olivia.get_by_role("link", name="New contact").click()
     olivia.get_by_label("Name", exact=True).fill(LONG[:60])
     olivia.get_by_role("textbox", name="Email").fill("new@customers.example")
+    olivia.get_by_role("textbox", name="Phone").fill("040 777 123")
     olivia.get_by_role("button", name="Save").click()
+    expect(olivia.locator(".identities")).to_contain_text("+38640777123")
+    olivia.get_by_role("button", name="New invoice").click()
+    olivia.get_by_label("Number", exact=True).fill("2026-009")
+    olivia.get_by_label("Amount").fill("120,50")
+    olivia.locator(".contact-records form").get_by_role("button", name="Save").click()
+    expect(olivia.locator(".invoice")).to_contain_text("€120.50")
+    expect(olivia.locator(".invoice")).to_contain_text("Draft")
+    olivia.get_by_role("button", name="Send to the customer").click()
+    expect(olivia.locator(".invoice")).to_contain_text("To pay")
+    olivia.get_by_role("button", name="Enter points").click()
+    olivia.get_by_label("Points", exact=True).fill("50")
+    olivia.locator(".contact-records form").get_by_role("button", name="Save").click()
+    expect(olivia.locator(".points strong")).to_have_text("50")
+    check_accessible(olivia, of="records")
+    look(olivia, "contacts-records")
+
+    # invited: the link is shown once, and greets in the customer's language
     olivia.get_by_role("button", name="Invite").click()
     link = olivia.locator(".invitation").input_value()
     assert "/portal/?invitation=" in link
+    guest = people.open(link.removeprefix(f"{stack.url}/"), locale="sl-SI")
+    expect(guest.get_by_role("heading", name="Alpine Carpet Care vas vabi")).to_be_visible()
+    expect(guest.get_by_label("E-naslov")).to_have_value("new@customers.example")
+    check_accessible(guest, of="invited")
+    look(guest, "invited")
+    guest.get_by_role("button", name="Pošljite mi povezavo").click()
+    expect(guest.get_by_role("link", name="Preberite")).to_be_visible()
+    where = {"to": "new@customers.example"}
+    mails = httpx.get(f"{stack.url}/_mail/messages", params=where, trust_env=False).json()
+    assert "Sledite tej povezavi" in mails["messages"][0]["body"]
+    guest.goto(mails["messages"][0]["link"])
+    expect(guest.locator(".invoice")).to_contain_text("2026-009")
+
+    # and written to by a template, which opens the conversation
+    office.run(
+        "insert into whatsapp_templates (account_id, waba_id, name, language, category, status,"
+        " components, variables) select account_id, waba_id, 'hello_world', 'en_US', 'UTILITY',"
+        """ 'APPROVED', '[{"type": "BODY", "text": "Welcome and congratulations!!"}]', '{}'"""
+        " from whatsapp_channels where phone_number_id = %s on conflict do nothing",
+        NUMBER,
+    )
+    olivia.get_by_role("button", name="Send a template").click()
+    olivia.locator(".template-row", has_text="Hello world").click()
+    olivia.get_by_role("dialog").get_by_role("button", name="Send", exact=True).click()
+    expect(olivia.locator(".bubble-words")).to_contain_text("Welcome and congratulations!!")
+    expect(olivia.locator(".bubble [data-status=read]")).to_be_visible()
+    rail.get_by_role("link", name="Contacts").click()
     # whom the names make look like one person
     office.run("insert into contacts (account_id, name) values (%s, %s)", ALPINE, LONG[:60])
     olivia.get_by_role("link", name="Duplicates").click()
@@ -455,7 +502,8 @@ def test_contacts_reminders_sync_health_and_settings(
     expect(olivia.get_by_text("No rules yet")).to_be_visible()
     olivia.get_by_role("button", name="New rule").click()
     olivia.get_by_label("Name of the rule").fill("The day before")
-    olivia.get_by_label("Text in the portal").fill("See you {{appointment.time}}")
+    olivia.get_by_label("Text in the portal").fill("See you ")
+    olivia.get_by_role("button", name="{{appointment.time}}").click()
     olivia.get_by_role("button", name="Try it").click()
     expect(olivia.locator(".trial")).to_contain_text("it would have sent 1 reminder")
     check_accessible(olivia, of="rule")

@@ -220,7 +220,9 @@ def test_a_customers_day(new_page: Open, desk: Desk, stack: Stack, complaints: l
     expect(portal.locator(".job .badge")).to_contain_text("1")
     portal.get_by_role("button", name="Chat about it").click()
     expect(bubble(portal, "Shall we bring a ladder?")).to_be_visible()
-    expect(portal.locator(".part-chat .notice").first).to_contain_text("Carpet cleaning: termin je")
+    expect(portal.locator(".part-chat .notice").first).to_contain_text(
+        "Carpet cleaning is scheduled"
+    )
     expect(portal.locator(".job .badge")).to_have_count(0)
     write(portal, "Yes, please.")
     expect(bubble(portal, "Yes, please.").locator("[data-status=sent]")).to_be_visible()
@@ -233,12 +235,14 @@ def test_a_customers_day(new_page: Open, desk: Desk, stack: Stack, complaints: l
     portal.get_by_role("button", name="Save").click()
     expect(portal.get_by_role("alert")).to_contain_text("number")
     expect(portal.get_by_label("Phone")).to_be_focused()
-    portal.get_by_label("Phone").fill("+38640111222")
+    # as it is written at home
+    portal.get_by_label("Phone").fill("040 111 222")
     portal.get_by_label("Name").fill("Cilka Čerar")
     portal.get_by_label("Remind me").uncheck()
     portal.get_by_role("button", name="Save").click()
     expect(portal.get_by_text("Saved")).to_be_visible()
     expect(portal.get_by_role("heading", name="Hello, Cilka Čerar")).to_be_visible()
+    expect(portal.get_by_label("Phone")).to_have_value("+38640111222")
 
     # offline: said, written, and sent once
     context = portal.context
@@ -289,6 +293,11 @@ def test_a_customers_day(new_page: Open, desk: Desk, stack: Stack, complaints: l
     portal.get_by_role("button", name="Slovenščina").click()
     expect(portal.locator(".tabs button", has_text="Termini")).to_be_visible()
     check_access(portal)
+    # what is refused is said in the page's language as well
+    portal.locator(".tabs button", has_text="Profil").click()
+    portal.get_by_label("Telefon").fill("1234")
+    portal.get_by_role("button", name="Shrani").click()
+    expect(portal.get_by_role("alert")).to_contain_text("To ni telefonska številka")
 
     # nothing of this was another customer's
     expect(other.locator(".job, .invoice, .bubble, .notification, .ledger li")).to_have_count(0)

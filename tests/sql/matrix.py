@@ -97,7 +97,8 @@ TABLES = {
         customer="id = %(contact)s",
         source="""
             (
-                select c.id, c.account_id, a.name as account_name, c.name, c.phone, c.email,
+                select c.id, c.account_id, a.name as account_name, a.country as account_country,
+                       a.time_zone as account_time_zone, c.name, c.phone, c.email,
                        c.preferences, c.updated_at, c.version
                 from public.customers c
                 join public.accounts a on a.id = c.account_id
@@ -409,6 +410,15 @@ FUNCTIONS = {
     # as claim_portal_invitation
     "public.claim_member_invitation": Function(
         AUTHENTICATED, call="select public.claim_member_invitation(%(invitation)s::text)"
+    ),
+    "public.portal_invitation": Function(
+        frozenset({"anon", "authenticated"}),
+        call="select public.portal_invitation(%(invitation)s::text)",
+    ),
+    "public.send_template": Function(
+        AUTHENTICATED,
+        call=f"select public.send_template(%(contact)s, '{TEMPLATE}')",
+        callers=EDITORS,
     ),
     "public.resolve_sync_conflict": Function(
         AUTHENTICATED,

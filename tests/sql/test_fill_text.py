@@ -101,7 +101,7 @@ def test_unknown_or_empty_variable_is_refused_by_its_name(world: World) -> None:
     assert (empty.code, empty.message, empty.detail) == (
         "PT422",
         "{{invoice.number}} has no value for this customer.",
-        "field: text",
+        "field: text; variable: invoice.number",
     )
     assert empty.hint == (
         "The customer has no unpaid invoice with this value. Send one, or write the text by hand."

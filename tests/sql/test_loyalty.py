@@ -77,7 +77,7 @@ def test_nobody_redeems_what_is_not_there(world: World) -> None:
     add_points(world, 100)
 
     refused = refusal(world, "andrej", REDEEM, CILKA, "redeemed", -101)
-    assert (refused.code, refused.detail) == ("PT409", "field: points")
+    assert (refused.code, refused.detail) == ("PT409", "field: points; points: 100; wanted: 101")
     assert refused.message == "The customer has 100 points; 101 can't be redeemed."
     assert refused.hint == "Redeem at most 100 points."
     assert total(world) == 100

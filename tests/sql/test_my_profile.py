@@ -79,6 +79,8 @@ def test_customer_reads_its_own_profile_and_the_name_of_the_business(world: Worl
             "id": CILKA,
             "account_id": ALPINE,
             "account_name": "Alpine",
+            "account_country": None,
+            "account_time_zone": "UTC",
             "name": "cilka",
             "phone": "+38640111222",
             "email": None,
@@ -104,9 +106,9 @@ def test_customer_of_two_businesses_has_a_profile_in_each(customer_of_both: Worl
 
 
 def test_customer_learns_the_name_of_no_other_business(world: World) -> None:
-    rows = ask(world, "cilka", "select private.portal_account_name(%s) as name", BAY)
+    rows = ask(world, "cilka", "select private.portal_account(%s) as account", BAY)
 
-    assert rows == [{"name": None}]
+    assert rows == [{"account": None}]
 
 
 @pytest.mark.parametrize("user", ["olivia", "andrej", "vera", "ana", "stranger"])

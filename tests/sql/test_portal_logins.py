@@ -300,6 +300,30 @@ def expire(world: World) -> None:
     )
 
 
+def test_who_holds_the_link_sees_who_invites(world: World, nejc: UUID) -> None:
+    """Signed in or not; and nothing once the invitation has ended in any way."""
+    show = "select public.portal_invitation(%s) as answer"
+
+    def seen(token: str) -> Row:
+        with world.acting("anon") as connection:
+            found = connection.execute(show, [token]).fetchone()
+        assert found is not None
+        answer: Row = found[0]
+        assert ask(world, "stranger", show, token) == [{"answer": answer}]
+        return answer
+
+    revoked, token = (invite(world, nejc)["token"] for _ in range(2))
+    answer = seen(token)
+    assert (answer["account_name"], answer["email"]) == ("Alpine", None)
+    world.owner.execute("update public.contacts set email = 'n@home.example' where id = %s", [nejc])
+    assert seen(token)["email"] == "n@home.example"
+
+    for wrong in (revoked, "nothing", None):
+        assert refusal(world, "stranger", show, wrong).code == "PT404"
+    claim(world, "stranger", token)
+    assert refusal(world, "stranger", show, token).code == "PT404"
+
+
 def test_expired_invitation_says_so(world: World, nejc: UUID) -> None:
     token = invite(world, nejc)["token"]
     expire(world)

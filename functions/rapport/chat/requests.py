@@ -81,6 +81,13 @@ class ReadUpTo(ApiRequest):
     up_to_seq: Seq | None = None
 
 
+class WrittenPhone(ApiRequest):
+    """A phone number as a person has written it; in which account, if the user is its staff."""
+
+    phone: Annotated[str, StringConstraints(max_length=300)]
+    account_id: UUID | None = None
+
+
 class NewMessage(Where):
     """A new message; `content` is WhatsApp's, for every type except text."""
 

@@ -971,8 +971,8 @@ class Message(Row):
     """The job that the conversation is about; null on other channels."""
     seq: int
     """The message's number in its conversation: 1, 2, 3 … without a gap, in the order of
-    arrival; the first ones may have been deleted (accounts.messages_kept_days). Show messages in
-    the order of sent_at.
+    arrival, in which they are shown; the first ones may have been deleted
+    (accounts.messages_kept_days). The time and day to show is sent_at.
     """
     sender_type: MessageSenderType
     """Who wrote: client (the customer), operator (staff) or system."""
@@ -1286,6 +1286,12 @@ class MyProfile(Row):
 
     account_name: str | None = None
     """The name of the business."""
+    account_country: str | None = None
+    """The country of the business by ISO 3166-1, such as SI, in which phone numbers without a
+    country code are read; null is unknown.
+    """
+    account_time_zone: str | None = None
+    """The IANA time zone of the business, in which its appointments, due dates and notices are."""
     name: str | None = None
     """Your name; staff see it and may change it too. At most 200 characters."""
     phone: str | None = None
@@ -2132,6 +2138,18 @@ class MetakockaMappingsAnswer(Record):
     cursor: str | None
 
 
+class PortalInvitationAnswer(Record):
+    """What `portal_invitation` answers. What an open invitation is about: the business that
+    invites, and the contact's email address, to which a link to sign in can be sent. Nobody has to
+    be signed in: the token, which nobody can guess, would show the same once it is claimed. One
+    that is unknown, claimed, revoked or expired is refused (404).
+    """
+
+    account_name: str
+    email: str | None
+    expires_at: AwareDatetime
+
+
 PostMessageAnswer: TypeAlias = Message
 """What `post_message` answers. Writes a message and returns its row; a message with the same
 client_ref is written once. The same as an insert into messages. Give the conversation_id, the
@@ -2180,6 +2198,13 @@ class SearchContactsAnswer(Record):
     contacts: tuple[ContactV2, ...]
     cursor: str | None
 
+
+SendTemplateAnswer: TypeAlias = Message
+"""What `send_template` answers. Sends a template on WhatsApp to a customer, and opens the
+conversation if the customer has never written; template is {name, language, variables}. Returns the
+message; one with the same client_ref is sent once. A customer without a proved number is refused
+(422), and so is an account whose numbers are all stopped (409).
+"""
 
 TryReminderRuleAnswerReminderWay: TypeAlias = Annotated[Literal["whatsapp", "portal"], AnyWord()]
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from rapport.api_json import camel, camel_field
 from rapport.errors import (
     MalformedPayload,
+    NotAPhoneNumber,
     NotSignedIn,
     PayloadTooLarge,
     RapportError,
@@ -201,6 +202,8 @@ def _error(error: RapportError) -> Response:
     if is_told:
         given = {"field": error.field and camel_field(error.field), "hint": error.hint}
         answer |= {name: value for name, value in given.items() if value}
+    if isinstance(error, NotAPhoneNumber) and error.readings:
+        answer["readings"] = list(error.readings)
     response = json_(error.http_status, answer)
     if error.retryable and error.retry_after is not None:
         response["headers"]["retry-after"] = str(max(1, math.ceil(error.retry_after)))

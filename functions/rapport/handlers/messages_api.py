@@ -14,8 +14,9 @@ from rapport.chat.requests import (
     NewMessage,
     ReadUpTo,
     Where,
+    WrittenPhone,
 )
-from rapport.errors import NotAllowed, NotFound, Unprocessable
+from rapport.errors import NotAllowed, NotAPhoneNumber, NotFound, Unprocessable
 from rapport.handlers.http import (
     HttpRequest,
     Response,
@@ -85,6 +86,19 @@ def _drop(request: HttpRequest, store: ChatStore) -> Response:
     return json_(200, {"status": "failed"})
 
 
+def _phone(request: HttpRequest, store: ChatStore) -> Response:
+    # the numbering plans of all countries, which the other requests do without
+    from rapport.phone import to_e164
+
+    written = read_json(WrittenPhone, request, BODY_LIMIT)
+    country = store.country(written.account_id)
+    try:
+        return json_(200, {"phone": to_e164(written.phone, country)})
+    except NotAPhoneNumber as error:
+        error.field = "phone"
+        raise
+
+
 _ROUTES: dict[str, Callable[[HttpRequest, ChatStore], Response]] = {
     "GET /api/messages": _list,
     "POST /api/messages": _write,
@@ -95,6 +109,7 @@ _ROUTES: dict[str, Callable[[HttpRequest, ChatStore], Response]] = {
     "GET /api/conversations/{id}/window": _window,
     "POST /api/messages/{id}/resend": _resend,
     "POST /api/messages/{id}/drop": _drop,
+    "POST /api/phone": _phone,
 }
 
 

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from rapport.local import site
 from rapport.local.origins import OwnOrigin
@@ -58,7 +59,12 @@ class Pages:
             Route("/phone/messages", _kept_to(own, self._shown)),
             Route("/phone/messages", _kept_to(own, self._write), methods=["POST"]),
             Route("/", files),
-            *(Mount(f"/{name}", files) for name in (*site.LOCAL, site.ASSETS) if name),
+            *(
+                Mount(f"/{name}", files)
+                for name in (*site.LOCAL, site.ASSETS)
+                if name not in (site.START, site.MISSING)
+            ),
+            Mount("/", _Missing(files)),
         ]
 
     async def stop(self) -> None:
@@ -115,6 +121,22 @@ class Pages:
         return Response(answer.content, answer.status_code, media_type="application/json")
 
 
+class _Missing:
+    """Answers what has no route: people by a page, programs by a word."""
+
+    def __init__(self, files: _Site) -> None:
+        self._files = files
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_asked = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+        if is_asked and _is_read(scope):
+            await self._files(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+        else:
+            await PlainTextResponse("Not Found", 404)(scope, receive, send)
+
+
 class _Site(StaticFiles):
     """The pages as `site` makes them: at the first visit, and again when a source has changed."""
 
@@ -133,6 +155,18 @@ class _Site(StaticFiles):
                 if newest > self._made_of:
                     await run_in_threadpool(self._make, newest)
         await super().__call__(scope, receive, send)
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        if response.status_code != httpx.codes.NOT_FOUND:
+            return response
+        if not _is_read(scope):
+            return PlainTextResponse("Not Found", httpx.codes.NOT_FOUND)
+        # Starlette's own answer has neither our policy nor what is compressed
+        page, stat_result = await run_in_threadpool(self.lookup_path, site.MISSING_FILE)
+        if stat_result is None:
+            return response
+        return self.file_response(page, stat_result, scope, httpx.codes.NOT_FOUND)
 
     def get_path(self, scope: Scope) -> str:
         """The path from the root, wherever it is mounted."""
@@ -172,13 +206,18 @@ class _Site(StaticFiles):
         folder = self._folder / str(newest)
         modules, esbuild = site.installed()
         with site.replaced(folder) as made:
-            site.make(made, site.LOCAL, modules=modules, esbuild=esbuild)
+            site.make(made, site.LOCAL, modules=modules, esbuild=esbuild, missing_up="/")
         for other in self._folder.iterdir():
             # a page that is open may still ask for a part of the last ones
             if other != folder and str(other) not in map(str, self.all_directories[:1]):
                 shutil.rmtree(other, ignore_errors=True)
         self.all_directories = [folder, *self.all_directories[:1]]
         self._made_of = newest
+
+
+def _is_read(scope: Scope) -> bool:
+    """Whether a person asks, whose browser shows pages."""
+    return "text/html" in Headers(scope=scope).get("accept", "")
 
 
 def _at_host_of(request: Request, port: int) -> str:

@@ -27,8 +27,11 @@ WEB = Path(__file__).parents[1] / "web"
 PAGES = WEB / "pages"
 # the first page is above the others
 START = ""
+# what hosts show for an address that has no page
+MISSING = "missing"
+MISSING_FILE = "404.html"
 # the phone and the mails are this machine's
-HOSTED = (START, "dashboard", "portal")
+HOSTED = (START, "dashboard", "portal", MISSING)
 LOCAL = (*HOSTED, "phone", "mail")
 # those that tell their users of news on the device
 TOLD = ("dashboard", "portal")
@@ -37,7 +40,7 @@ CONFIG = "config.json"
 # browsers look for it beside the page that it works for
 WORKER = "worker.js"
 # smaller ones gain nothing
-COMPRESSED_FROM = 1_000  # bytes
+COMPRESSED_FROM = 300  # bytes
 
 _LINKED = re.compile(r'(?<= )(href|src)="([^":#]+\.(?:css|js|svg))"')
 
@@ -76,11 +79,19 @@ def policy(origins: Origins, *, in_page: bool = False) -> str:
 
 
 def make(
-    folder: Path, pages: Sequence[str], *, modules: Path, esbuild: Path, policy: str = ""
+    folder: Path,
+    pages: Sequence[str],
+    *,
+    modules: Path,
+    esbuild: Path,
+    policy: str = "",
+    missing_up: str = "",
 ) -> None:
     """Writes pages into an empty folder; a policy becomes a part of each.
 
-    `modules` has the libraries. Raises StackError where esbuild refuses.
+    `modules` has the libraries. `missing_up` leads from the page for wrong addresses to the
+    others: from any depth by "/", where the pages are at a host's root. Raises StackError where
+    esbuild refuses.
     """
     for page in pages:
         source = PAGES / page / "index.html"
@@ -89,9 +100,9 @@ def make(
         ]
         # each for itself: what pages share would be cut into many pieces, which are larger together
         made = _join(linked, folder, modules=modules, esbuild=esbuild)
-        target = folder / page / "index.html"
+        target = folder / (MISSING_FILE if page == MISSING else f"{page}/index.html".lstrip("/"))
         target.parent.mkdir(exist_ok=True)
-        up = "../" if page else ""
+        up = missing_up if page == MISSING else "../" if page else ""
         target.write_text(_rewritten(source, made, up, policy))
         if page in TOLD:
             # beside its page, since it works for what is beneath it; it keeps its name
@@ -235,7 +246,8 @@ def _sources(directive: str, *sources: str) -> str:
 def _is_ours(folder: Path) -> bool:
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else {"a file"}
     # "its" alone: a project may have these three as well, beside what it would lose
-    its = {"index.html", "index.html.gz", ASSETS, CONFIG, *HOSTED} - {START}
+    files = {f"{name}{end}" for name in ("index.html", MISSING_FILE) for end in ("", ".gz")}
+    its = {*files, ASSETS, CONFIG, *HOSTED} - {START, MISSING}
     return not names or {"index.html", ASSETS, CONFIG} <= names <= its
 
 

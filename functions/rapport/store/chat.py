@@ -44,6 +44,28 @@ class ChatStore(UserStore):
             error.field = field
             raise
 
+    def country(self, account_id: UUID | None) -> str | None:
+        """The country of an account of which the user is staff; without an account, that of the
+        business whose customer the user is.
+
+        None is unknown, and so is the country where the user is a customer of several.
+
+        Raises:
+            NotFound: There is no such account, or it is not the user's to see.
+        """
+        if account_id is None:
+            found = self._rows("my_profile", "account_country")
+            countries = {row["account_country"] for row in found}
+        else:
+            found = self._rows("accounts", "country", id=account_id)
+            if not found:
+                raise NotFound(
+                    "There is no such account, or it is not yours to see.", field="account_id"
+                )
+            countries = {row["country"] for row in found}
+        country = countries.pop() if len(countries) == 1 else None
+        return country if isinstance(country, str) else None
+
     def booking_conversation(self, booking_id: UUID) -> UUID:
         """The id of a booking's conversation."""
         found = self._rows("conversations", "id", booking_id=booking_id)

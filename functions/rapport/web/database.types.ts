@@ -1675,7 +1675,7 @@ export type Database = {
           sender_type: "client" | "operator" | "system";
           /** When the message was sent (UTC): by WhatsApp's clock, or when it was written here. */
           sent_at: string | null;
-          /** The message's number in its conversation: 1, 2, 3 … without a gap, in the order of arrival; the first ones may have been deleted (accounts.messages_kept_days). Show messages in the order of sent_at. */
+          /** The message's number in its conversation: 1, 2, 3 … without a gap, in the order of arrival, in which they are shown; the first ones may have been deleted (accounts.messages_kept_days). The time and day to show is sent_at. */
           seq: number;
           /** queued, sent, delivered, read, failed or unknown (WhatsApp has not answered). */
           status: "queued" | "sent" | "delivered" | "read" | "failed" | "unknown";
@@ -3390,10 +3390,14 @@ export type Database = {
       /** Your own contact, with one row for each business whose customer you are. Write name, phone, email and preferences, one row at a time. A write that hits no row is refused (404), and so is one with an old version (409). */
       my_profile: {
         Row: {
+          /** The country of the business by ISO 3166-1, such as SI, in which phone numbers without a country code are read; null is unknown. */
+          account_country: string | null;
           /** The business whose customer you are. */
           account_id: string;
           /** The name of the business. */
           account_name: string | null;
+          /** The IANA time zone of the business, in which its appointments, due dates and notices are. */
+          account_time_zone: string | null;
           /** Your email address. */
           email: string | null;
           /** The customer's id, as in public.customers. */
@@ -3413,8 +3417,10 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          account_country?: string | null;
           account_id?: string | null;
           account_name?: string | null;
+          account_time_zone?: string | null;
           email?: string | null;
           id?: string | null;
           name?: string | null;
@@ -3424,8 +3430,10 @@ export type Database = {
           version?: number | null;
         };
         Update: {
+          account_country?: string | null;
           account_id?: string | null;
           account_name?: string | null;
+          account_time_zone?: string | null;
           email?: string | null;
           id?: string | null;
           name?: string | null;
@@ -4015,6 +4023,17 @@ export type Database = {
         };
         Returns: undefined;
       };
+      /** What an open invitation is about: the business that invites, and the contact's email address, to which a link to sign in can be sent. Nobody has to be signed in: the token, which nobody can guess, would show the same once it is claimed. One that is unknown, claimed, revoked or expired is refused (404). */
+      portal_invitation: {
+        Args: {
+          token: string;
+        };
+        Returns: {
+          account_name: string;
+          email: string | null;
+          expires_at: string;
+        };
+      };
       /** Writes a message and returns its row; a message with the same client_ref is written once. The same as an insert into messages. Give the conversation_id, the booking_id, or the customer_id for the conversation in the portal, which is opened if needed. With invoice_data {invoice_id} staff show an invoice. */
       post_message: {
         Args: {
@@ -4184,6 +4203,15 @@ export type Database = {
           contacts: (Database["public"]["Views"]["contacts_v2"]["Row"])[];
           cursor: string | null;
         };
+      };
+      /** Sends a template on WhatsApp to a customer, and opens the conversation if the customer has never written; template is {name, language, variables}. Returns the message; one with the same client_ref is sent once. A customer without a proved number is refused (422), and so is an account whose numbers are all stopped (409). */
+      send_template: {
+        Args: {
+          client_ref?: string | null;
+          customer_id: string;
+          template: Json;
+        };
+        Returns: Database["public"]["Tables"]["messages"]["Row"];
       };
       /** Sets a conversation to open, pending or closed, in the word of a face (contacts_page, live_chat, wati, portal, erp); returns the word. Another conversation with the same person is open: 409. Not a member of the account: 404. */
       set_conversation_status: {

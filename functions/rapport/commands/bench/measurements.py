@@ -24,6 +24,7 @@ from rapport.commands.bench import (
     portal,
     stream,
     subscribers,
+    web,
 )
 from rapport.commands.bench.rows import Beside, Point, Row, Wanted
 from rapport.local.stack.running import Stack
@@ -348,6 +349,65 @@ def _growth(ground: Ground) -> Iterable[Row]:
     )
 
 
+def _web(ground: Ground) -> Iterable[Row]:
+    load = web.WebLoad()
+    web.fill(ground.stack, load)
+    figures = web.measure(ground.stack, load)
+    first = figures.first
+    yield Row(
+        "web.first",
+        f"Sign-in to the first of {load.conversations:,} conversations, in sight",
+        "ms",
+        median(first),
+        floor=Beside(median(figures.empty_ms), "loading an empty page"),
+        wanted=(Wanted("ours", 1_000),),
+        samples=tuple(first),
+    )
+    yield Row.of_latency(
+        "web.pixels",
+        "A message from the phone to pixels in the dashboard",
+        figures.to_pixels,
+        floor=Beside(figures.empty_frame.p50, "an answer and a frame of an empty page"),
+        wanted=(Wanted("p50", 60),),
+    )
+    for name, doing, tasks in (
+        ("web.stream", f"while {load.per_second:.0f} messages a second come", figures.stream_tasks),
+        ("web.scroll", f"while {load.messages:,} messages are scrolled", figures.scroll_tasks),
+    ):
+        yield Row(
+            name,
+            f"Tasks of more than 50 ms {doing}",
+            "tasks",
+            len(tasks),
+            wanted=(Wanted("ours", 0),),
+            samples=tuple(tasks),
+        )
+    yield Row(
+        "web.bubbles",
+        f"Bubbles in the page, of {load.messages:,} messages",
+        "bubbles",
+        figures.bubbles,
+        wanted=(Wanted("ours", 60),),
+    )
+    for page, size in figures.scripts.items():
+        yield Row(
+            f"web.script.{page}",
+            f"JavaScript of the {web.PAGES[page]}, compressed",
+            "KB",
+            size / 1024,
+            wanted=(Wanted("ours", 120),),
+        )
+    yield Row(
+        "web.heap",
+        f"Heap of the dashboard after {load.traffic:,} messages",
+        "MB",
+        figures.heap_after / 1e6,
+        baseline=Beside(figures.heap_before / 1e6, "before them"),
+        floor=Beside(figures.empty_heap / 1e6, "an empty page"),
+        wanted=(Wanted("ratio_to_baseline", 1.2),),
+    )
+
+
 EVERY = (
     Measurement(
         ("cold_start.webhook", "cold_start"), "Starting each function", frozenset(), _cold_start
@@ -428,6 +488,22 @@ EVERY = (
         "Asking databases of several sizes",
         CALLS,
         _growth,
+        is_quick=False,
+        alone=True,
+    ),
+    Measurement(
+        (
+            "web.first",
+            "web.pixels",
+            "web.stream",
+            "web.scroll",
+            "web.bubbles",
+            *(f"web.script.{page}" for page in web.PAGES),
+            "web.heap",
+        ),
+        "Using the pages, of it five minutes of messages",
+        None,
+        _web,
         is_quick=False,
         alone=True,
     ),

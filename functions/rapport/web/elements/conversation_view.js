@@ -3,11 +3,11 @@ import { repeat } from "lit/directives/repeat.js";
 import { dayKey, dayOf, timeOf } from "./format.js";
 import { icons } from "./icons.js";
 import { PageElement } from "./live_element.js";
-import { FILE_TYPES, captionOf, fileOf } from "./media/message_file.js";
+import { FILE_TYPES, captionOf, fileOf } from "./media/file_words.js";
 import "./message_composer.js";
-import { cardsOf, locationOf } from "./message_parts.js";
-import { bareWords, emptiness, kindOf, reasonOf, skeleton, ticks, trouble } from "./parts.js";
-import { MOST_BUBBLES, keyOf, shownOf } from "./shown_messages.js";
+import { noticeOf } from "./notices.js";
+import { bareWords, emptiness, kindOf, reasonOf, refusalOf, skeleton, ticks, trouble } from "./parts.js";
+import { MOST_BUBBLES, keyOf, sentAt, shownOf } from "./shown_messages.js";
 import { text } from "./texts.js";
 import { plain, wordsOfMessage } from "./words.js";
 
@@ -69,6 +69,7 @@ export class ConversationView extends PageElement {
     isDropping: { state: true },
     trouble: { state: true },
     hasNewer: { state: true },
+    parts: { state: true },
   };
 
   /** The newest seq that was told as seen, by conversation. @type {Map<string, number>} */
@@ -137,6 +138,8 @@ export class ConversationView extends PageElement {
     /** What went wrong with the last reaction or picture. @type {string} */
     this.trouble = "";
     this.hasNewer = false;
+    /** Shows places and contact cards. @type {typeof import("./message_parts.js") | null} */
+    this.parts = null;
   }
 
   /** The text that is begun. */
@@ -335,8 +338,9 @@ export class ConversationView extends PageElement {
    * @param {Shown} all
    */
   #kept(message, from, before, isFollowing, all) {
+    const at = sentAt(message);
     if (from === "system") {
-      return html`<p class="notice">${message.message} <time datetime=${message.created_at}>${timeOf(message.created_at)}</time></p>`;
+      return html`<p class="notice">${noticeOf(message)} <time datetime=${at}>${timeOf(at)}</time></p>`;
     }
     const isNamed = this.side === "operator" && from === "ours" && !(before?.message?.sender_name === message.sender_name && isFollowing);
     const sender = isNamed ? message.sender_name : null;
@@ -349,7 +353,7 @@ export class ConversationView extends PageElement {
           ${message.revoked_at ? html`<p class="bubble-deleted">${icons.deleted}${text("chat.deleted")}</p>` : this.#content(message)}
           <p class="bubble-foot">
             ${message.edited_at && !message.revoked_at ? html`<span>${text("chat.edited")}</span>` : nothing}
-            <time datetime=${message.created_at}>${timeOf(message.created_at)}</time>
+            <time datetime=${at}>${timeOf(at)}</time>
             ${from === "ours" ? ticks(message.status) : nothing}
           </p>
         </div>
@@ -369,13 +373,19 @@ export class ConversationView extends PageElement {
       const { link } = fileOf(message);
       // a file that the business has elsewhere is not kept here
       const isElsewhere = typeof link === "string";
+      // comes with the first file that is shown
+      if (this.files && !isElsewhere) void import("./media/message_file.js").catch(() => (this.trouble = text("chat.part-failed")));
       return html`${this.files && !isElsewhere
           ? html`<message-file .message=${message} .files=${this.files} .canRefetch=${this.side === "operator"}></message-file>`
           : html`<p class="bubble-kind">${icons.file}${kindOf(message.type)}</p>`}
         ${caption ? html`<p class="bubble-words" dir="auto">${wordsOfMessage(message, caption)}</p>` : nothing}`;
     }
-    if (message.type === "location") return locationOf(message);
-    if (message.type === "contacts") return cardsOf(message);
+    if (message.type === "location" || message.type === "contacts") {
+      const { parts } = this;
+      if (parts) return message.type === "location" ? parts.locationOf(message) : parts.cardsOf(message);
+      // they come with the first one that is shown
+      void import("./message_parts.js").then((found) => (this.parts = found), () => (this.trouble = text("chat.part-failed")));
+    }
     const words = bareWords(message.type, message.message);
     return html`${message.type === "text" ? nothing : html`<p class="bubble-kind">${message.type === "template" ? icons.template : icons.file}${kindOf(message.type)}</p>`}
       ${words ? html`<p class="bubble-words" dir="auto">${wordsOfMessage(message, words)}</p>` : nothing}`;
@@ -466,7 +476,7 @@ export class ConversationView extends PageElement {
       </div>
       ${isRefused
         ? html`<p class="bubble-trouble" role="alert">
-            ${text("chat.not-sent", { reason: pending.refusal ?? "" })}
+            ${text("chat.not-sent", { reason: refusalOf(pending) })}
             ${pending.type === "text" ? html`<button type="button" class="link" @click=${() => this.#edit(pending)}>${text("chat.edit")}</button>` : nothing}
             <button type="button" class="link" @click=${() => this.outbox?.dismiss(pending.clientRef)}>${text("chat.remove")}</button>
           </p>`
@@ -584,7 +594,7 @@ export class ConversationView extends PageElement {
     else if (event.type === "dragleave") this.#dragged -= 1;
     else if (event.type === "drop") {
       this.#dragged = 0;
-      this.#composer?.take(event.dataTransfer.files);
+      void this.#composer?.take(event.dataTransfer.files);
     }
     this.isDropping = this.#dragged > 0;
   };

@@ -73,6 +73,12 @@ export class DropDown extends PageElement {
     this.openings += 1;
     this.isOpen = true;
     this.tell("drop-open");
+    await this.enter();
+  }
+
+  /** Gives the focus to what is first in the panel, if it is open. */
+  async enter() {
+    this.requestUpdate();
     await this.updateComplete;
     const panel = /** @type {HTMLElement | null} */ (this.querySelector(".drop"));
     /** @type {HTMLElement | null} */ (panel?.querySelector("[autofocus], button:not(:disabled), input, select, textarea, a"))?.focus();

@@ -1,4 +1,7 @@
-/** Times in the viewer's zone, days as they are, amounts in their own currency. */
+/**
+ * Times in the viewer's zone, and those of appointments in the zone of the business, which is named
+ * where it is another; days as they are, amounts in their own currency.
+ */
 
 import { locale, text } from "./texts.js";
 
@@ -8,14 +11,13 @@ const sameYear = new Intl.DateTimeFormat(locale, { weekday: "long", day: "numeri
 const otherYear = new Intl.DateTimeFormat(locale, { day: "numeric", month: "long", year: "numeric" });
 const short = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short" });
 const shortYear = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", year: "numeric" });
-const appointment = new Intl.DateTimeFormat(locale, { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit" });
-const appointmentYear = new Intl.DateTimeFormat(locale, { weekday: "short", day: "numeric", month: "short", year: "numeric", hour: "numeric", minute: "2-digit" });
 const relative = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
 const list = new Intl.ListFormat(locale);
 // a day without a time is the same day in every zone
 const plainDay = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
 const signed = new Intl.NumberFormat(locale, { signDisplay: "exceptZero" });
-const month = new Intl.DateTimeFormat(locale, { month: "short" });
+/** What writes times of appointments, made once. @type {Map<string, Intl.DateTimeFormat>} */
+const zoned = new Map();
 
 /**
  * The time of day of an instant.
@@ -71,14 +73,39 @@ export function whenOf(instant) {
 }
 
 /**
- * The date and time of an appointment, with the year where it is not this one, or is asked for.
+ * The date and time of an appointment in the time zone of the business, as its notices say them;
+ * with the year where it is not this one, or is asked for. Where the viewer's clock shows another
+ * time, the zone is named.
  *
- * @param {string} instant
- * @param {{ withYear?: boolean }} [how]
+ * @param {string | number} instant
+ * @param {{ zone?: string, withYear?: boolean }} [how] without a zone it is the viewer's
  */
-export function appointmentTime(instant, { withYear = false } = {}) {
+export function appointmentTime(instant, { zone = "", withYear = false } = {}) {
   const date = new Date(instant);
-  return (withYear || date.getFullYear() !== new Date().getFullYear() ? appointmentYear : appointment).format(date);
+  const isOther = withYear || partsOf(date, zone).getUTCFullYear() !== partsOf(new Date(), zone).getUTCFullYear();
+  const isAway = !!zoneName(instant, zone);
+  return zonedFormat(zone, {
+    weekday: "short",
+    day: "numeric",
+    month: "short",
+    ...(isOther ? { year: "numeric" } : {}),
+    hour: "numeric",
+    minute: "2-digit",
+    ...(isAway ? { timeZoneName: "short" } : {}),
+  }).format(date);
+}
+
+/**
+ * What the time zone of the business is called, such as CET, where the viewer's clock shows another
+ * time at that instant; nothing where it shows the same.
+ *
+ * @param {string | number} instant
+ * @param {string} zone
+ */
+export function zoneName(instant, zone) {
+  const date = new Date(instant);
+  if (partsOf(date, zone).getTime() === partsOf(date, "").getTime()) return "";
+  return zonedFormat(zone, { timeZoneName: "short" }).formatToParts(date).find(({ type }) => type === "timeZoneName")?.value ?? "";
 }
 
 /**
@@ -114,10 +141,11 @@ export function listOf(things) {
  * The number of an instant's day and its month, as a leaf of a calendar.
  *
  * @param {string} instant
+ * @param {string} [zone] of the business; the viewer's without one
  */
-export function leafOf(instant) {
+export function leafOf(instant, zone = "") {
   const date = new Date(instant);
-  return { day: String(date.getDate()), month: month.format(date).replace(".", "") };
+  return { day: String(partsOf(date, zone).getUTCDate()), month: zonedFormat(zone, { month: "short" }).format(date).replace(".", "") };
 }
 
 /**
@@ -164,13 +192,43 @@ export function signedOf(number) {
 }
 
 /**
- * An instant as a field for date and time takes it, in the viewer's zone.
+ * An instant as a field for date and time takes it, in the viewer's zone or in another one.
  *
  * @param {string | number} instant
+ * @param {string} [zone]
  */
-export function fieldOf(instant) {
-  const date = new Date(instant);
-  return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+export function fieldOf(instant, zone = "") {
+  return partsOf(new Date(instant), zone).toISOString().slice(0, 16);
+}
+
+/**
+ * The instant that a field for date and time means. Of a time that the clocks pass over, the one
+ * after it; of one that they show twice, the first.
+ *
+ * @param {string} field such as 2026-12-01T09:00
+ * @param {string} [zone] the viewer's without one
+ * @returns {Date}
+ */
+export function instantOf(field, zone = "") {
+  if (!zone || !isZone(zone)) return new Date(field);
+  const wanted = Date.parse(`${field.length === 16 ? `${field}:00` : field}Z`);
+  // the clocks of a day before are right, or those of a day after
+  const [before, after] = [-86_400_000, 86_400_000].map((away) => {
+    const near = new Date(wanted + away);
+    return wanted - (partsOf(near, zone).getTime() - near.getTime());
+  });
+  return [before, after].map((time) => new Date(time)).find((one) => partsOf(one, zone).getTime() === wanted) ?? new Date(before);
+}
+
+/**
+ * The next day at a time of day, on the clocks of a zone, as a field takes it.
+ *
+ * @param {string} time such as 09:00
+ * @param {string} [zone]
+ */
+export function tomorrowAt(time, zone = "") {
+  const now = partsOf(new Date(), zone);
+  return `${new Date(now.getTime() + 86_400_000).toISOString().slice(0, 10)}T${time}`;
 }
 
 /**
@@ -205,6 +263,53 @@ export function sizeOf(bytes) {
 export function durationOf(seconds) {
   const whole = Math.floor(seconds);
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+/**
+ * What the clocks of a zone show at an instant, as if they were those of UTC; to the millisecond.
+ *
+ * @param {Date} date
+ * @param {string} zone the viewer's where there is none
+ */
+function partsOf(date, zone) {
+  if (!zone || !isZone(zone)) return new Date(date.getTime() - date.getTimezoneOffset() * 60_000);
+  const format = zonedFormat(zone, { year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric", hourCycle: "h23" }, "en-US-u-ca-iso8601");
+  /** @type {Record<string, number>} */
+  const parts = {};
+  for (const { type, value } of format.formatToParts(date)) parts[type] = Number(value);
+  const shown = new Date(Date.UTC(2000, parts.month - 1, parts.day, parts.hour, parts.minute, parts.second, date.getMilliseconds()));
+  shown.setUTCFullYear(parts.year, parts.month - 1, parts.day);
+  return shown;
+}
+
+/** @param {string} zone */
+function isZone(zone) {
+  try {
+    return !!zonedFormat(zone, {});
+  } catch {
+    // a zone that this browser does not know yet
+    return false;
+  }
+}
+
+/**
+ * @param {string} zone the viewer's where there is none
+ * @param {Intl.DateTimeFormatOptions} options
+ * @param {string} [language]
+ */
+function zonedFormat(zone, options, language = locale) {
+  const name = JSON.stringify([zone, options, language]);
+  let format = zoned.get(name);
+  if (!format) {
+    try {
+      format = new Intl.DateTimeFormat(language, { ...options, ...(zone ? { timeZone: zone } : {}) });
+    } catch (error) {
+      if (!Object.keys(options).length) throw error;
+      format = new Intl.DateTimeFormat(language, options);
+    }
+    zoned.set(name, format);
+  }
+  return format;
 }
 
 /** @param {Date} date */

@@ -24,6 +24,8 @@ import { text, word } from "./texts.js";
  * Conversations, the latest first. It rises `conversation-open` with a conversation's id, and
  * `inbox-more` when the end is near.
  *
+ * Times of bookings are those of `zone`, the time zone of the business.
+ *
  *     <inbox-list .rows=${rows} .selected=${id} .isLoaded=${true}></inbox-list>
  */
 export class InboxList extends PageElement {
@@ -33,6 +35,7 @@ export class InboxList extends PageElement {
     bookings: { attribute: false },
     labels: { attribute: false },
     me: {},
+    zone: {},
     selected: {},
     isLoaded: { attribute: false },
     isFiltered: { attribute: false },
@@ -57,6 +60,8 @@ export class InboxList extends PageElement {
     this.labels = [];
     /** The name of the user among the staff. */
     this.me = "";
+    /** An IANA time zone; without one, times are those of the viewer. */
+    this.zone = "";
     this.selected = "";
     this.isLoaded = false;
     /** Whether nothing may be found although there is something. */
@@ -126,7 +131,7 @@ export class InboxList extends PageElement {
     const name = row.customer_name || text("inbox.unnamed");
     const booking = this.bookings.get(row.id);
     const about = booking
-      ? text("inbox.booking", { service: booking.service, time: appointmentTime(booking.startsAt) })
+      ? text("inbox.booking", { service: booking.service, time: appointmentTime(booking.startsAt, { zone: this.zone }) })
       : row.channel === "whatsapp" ? "" : word("channel", row.channel);
     const own = (row.label_ids ?? []).flatMap((id) => labels.get(id) ?? []);
     const isWaiting = row.snoozed_until && Date.parse(row.snoozed_until) > Date.now();

@@ -7,7 +7,8 @@
  */
 
 export { BookingChat } from "./booking_chat.js";
-export { ConnectionStatus, MultiSubscriptionStatus } from "./connection_status.js";
+export { ConnectionStatus } from "./connection_status.js";
+export { MultiSubscriptionStatus } from "./multi_subscription_status.js";
 export { ConversationView, MOST_BUBBLES } from "./conversation_view.js";
 export { InboxList } from "./inbox_list.js";
 export { InvoiceList } from "./invoice_list.js";

@@ -19,16 +19,20 @@ const ORDER = { overdue: 0, sent: 1 };
  * A customer's invoices: what is to be paid in sum, overdue ones and those to pay first, then the
  * newest.
  *
+ * Where the page gives `actions`, what it makes of an invoice stands beneath it.
+ *
  *     <invoice-list .source=${live.invoices(customerId)}></invoice-list>
  */
 export class InvoiceList extends PageElement {
   /** @override */
-  static properties = { source: { attribute: false } };
+  static properties = { source: { attribute: false }, actions: { attribute: false } };
 
   constructor() {
     super();
     /** @type {Store<Snapshot<Invoice>> | null} */
     this.source = null;
+    /** Staff's steps of an invoice. @type {((invoice: Invoice) => unknown) | null} */
+    this.actions = null;
   }
 
   /** @override */
@@ -82,6 +86,7 @@ export class InvoiceList extends PageElement {
         <strong class="amount">${amountOf(invoice.amount_minor, invoice.currency)}</strong>
         ${pill(word("invoice", invoice.status), KINDS[invoice.status] ?? "calm")}
       </div>
+      ${this.actions?.(invoice) ?? nothing}
     </li>`;
   }
 }

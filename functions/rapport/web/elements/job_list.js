@@ -1,6 +1,6 @@
 import { html, nothing } from "lit";
 import { repeat } from "lit/directives/repeat.js";
-import { appointmentTime, fieldOf, leafOf } from "./format.js";
+import { appointmentTime, fieldOf, instantOf, leafOf, tomorrowAt, zoneName } from "./format.js";
 import { icons } from "./icons.js";
 import { PageElement } from "./live_element.js";
 import { emptiness, pill, reasonOf, skeleton, trouble } from "./parts.js";
@@ -18,9 +18,10 @@ const LONGEST = 4 * 3_600_000;
 /**
  * A customer's appointments, the next one first; those that are over or cancelled are folded. Staff
  * move, cancel and add them where the page gives `write` and `add`, which throw what is refused.
- * Where it gives `unread`, each has a button to its chat, which rises `job-chat` with the job.
+ * Where it gives `unread`, each has a button to its chat, which rises `job-chat` with the job. Times
+ * are those of `zone`, the time zone of the business.
  *
- *     <job-list .source=${live.jobs(customerId)}></job-list>
+ *     <job-list .source=${live.jobs(customerId)} zone="Europe/Ljubljana"></job-list>
  */
 export class JobList extends PageElement {
   /** @override */
@@ -29,6 +30,7 @@ export class JobList extends PageElement {
     write: { attribute: false },
     add: { attribute: false },
     unread: { attribute: false },
+    zone: {},
     editing: { state: true },
     refusal: { state: true },
     isBusy: { state: true },
@@ -44,6 +46,8 @@ export class JobList extends PageElement {
     this.add = null;
     /** Unread messages in the chats of jobs, by the job's id. @type {Readonly<Record<string, number>> | null} */
     this.unread = null;
+    /** An IANA time zone; without one, times are those of the viewer. */
+    this.zone = "";
     /** What is open: "move" or "cancel" and the id, or "new". */
     this.editing = "";
     this.refusal = "";
@@ -88,14 +92,14 @@ export class JobList extends PageElement {
 
   /** @param {Job} job */
   #job(job) {
-    const leaf = leafOf(job.starts_at);
+    const leaf = leafOf(job.starts_at, this.zone);
     const isOpen = this.#isShown(job);
     const unread = this.unread?.[job.id] ?? 0;
     return html`<li class="card job ${isOpen ? "" : "job-over"}" data-id=${job.id}>
       <div class="leaf" aria-hidden="true"><span>${leaf.month}</span><strong>${leaf.day}</strong></div>
       <div class="card-words">
         <p class="card-title"><bdi>${job.service_type}</bdi></p>
-        <p class="muted"><time datetime=${job.starts_at}>${appointmentTime(job.starts_at, { withYear: !isOpen })}</time></p>
+        <p class="muted"><time datetime=${job.starts_at}>${appointmentTime(job.starts_at, { zone: this.zone, withYear: !isOpen })}</time></p>
         ${job.address ? html`<p class="muted"><bdi>${job.address}</bdi></p>` : nothing}
       </div>
       ${pill(word("job", job.status), KINDS[job.status] ?? "calm")}
@@ -116,7 +120,7 @@ export class JobList extends PageElement {
   #editing(job) {
     if (this.editing === `move ${job.id}`) {
       return html`<form class="inline" @submit=${(/** @type {SubmitEvent} */ event) => this.#move(event, job)}>
-        <label class="field"><span>${text("jobs.when")}</span><input type="datetime-local" name="at" required .value=${fieldOf(job.starts_at)} /></label>
+        <label class="field"><span>${this.#when(job.starts_at)}</span><input type="datetime-local" name="at" required .value=${fieldOf(job.starts_at, this.zone)} /></label>
         ${this.#refused()}
         <div class="actions">
           <button type="submit" class="button button-main" ?disabled=${this.isBusy}>${text("jobs.save")}</button>
@@ -146,16 +150,26 @@ export class JobList extends PageElement {
     if (this.editing !== "new") {
       return html`<button type="button" class="button button-wide" @click=${() => this.#open("new")}>${icons.plus}${text("jobs.new")}</button>`;
     }
-    const tomorrow = new Date(Date.now() + 86_400_000).setHours(9, 0, 0, 0);
+    const tomorrow = tomorrowAt("09:00", this.zone);
     return html`<form class="inline card-plain" @submit=${this.#make}>
       <label class="field"><span>${text("jobs.service")}</span><input name="service" required maxlength="200" autocomplete="off" /></label>
-      <label class="field"><span>${text("jobs.when")}</span><input type="datetime-local" name="at" required value=${fieldOf(tomorrow)} /></label>
+      <label class="field"><span>${this.#when(instantOf(tomorrow, this.zone).getTime())}</span><input type="datetime-local" name="at" required value=${tomorrow} /></label>
       ${this.#refused()}
       <div class="actions">
         <button type="submit" class="button button-main" ?disabled=${this.isBusy}>${text("jobs.add")}</button>
         <button type="button" class="button" @click=${() => this.#open("")}>${text("jobs.back")}</button>
       </div>
     </form>`;
+  }
+
+  /**
+   * What the field for a time is called, with the zone where it is not the viewer's.
+   *
+   * @param {string | number} instant
+   */
+  #when(instant) {
+    const zone = zoneName(instant, this.zone);
+    return zone ? `${text("jobs.when")} (${zone})` : text("jobs.when");
   }
 
   #refused() {
@@ -176,7 +190,7 @@ export class JobList extends PageElement {
    */
   #move(event, job) {
     event.preventDefault();
-    const starts = new Date(valueOf(event, "at"));
+    const starts = instantOf(valueOf(event, "at"), this.zone);
     const length = job.ends_at ? Date.parse(job.ends_at) - Date.parse(job.starts_at) : null;
     /** @type {Partial<Job>} */
     const patch = { starts_at: starts.toISOString() };
@@ -188,7 +202,7 @@ export class JobList extends PageElement {
   /** @param {SubmitEvent} event */
   #make(event) {
     event.preventDefault();
-    const fields = { service_type: valueOf(event, "service").trim(), starts_at: new Date(valueOf(event, "at")).toISOString() };
+    const fields = { service_type: valueOf(event, "service").trim(), starts_at: instantOf(valueOf(event, "at"), this.zone).toISOString() };
     void this.#try(async () => this.add?.(fields));
   }
 

@@ -3,7 +3,6 @@ import { sizeOf } from "./format.js";
 import { icons } from "./icons.js";
 import { PageElement } from "./live_element.js";
 import { ACCEPTED } from "./media/limits.js";
-import { Uploads } from "./media/uploads.js";
 import { kindOf, reasonOf } from "./parts.js";
 import { text } from "./texts.js";
 
@@ -11,7 +10,7 @@ import { text } from "./texts.js";
 /** @import { PendingMessage } from "../live/outbox.js" */
 /** @import { Chat } from "./conversation_view.js" */
 /** @import { Files } from "./media/files.js" */
-/** @import { Upload } from "./media/uploads.js" */
+/** @import { Upload, Uploads } from "./media/uploads.js" */
 /** @import { Template } from "./template_words.js" */
 
 /** @typedef {{ id: string, title: string, detail: string }} Suggestion */
@@ -115,11 +114,28 @@ export class MessageComposer extends PageElement {
    *
    * @param {Iterable<File>} files
    */
-  take(files) {
+  async take(files) {
     const { conversationId } = this.chat ?? {};
-    if (!conversationId || !this.#uploads || !this.canAttach || this.closed) return;
-    this.trouble = this.#uploads.add(conversationId, files);
+    // the list is the browser's, and is empty a moment later
+    const taken = [...files];
+    if (!conversationId || !this.canAttach || this.closed) return;
+    const uploads = await this.#openUploads();
+    if (!uploads) return;
+    this.trouble = uploads.add(conversationId, taken);
     this.focusField();
+  }
+
+  /** What uploads files, which comes with the first one; null where it can't be had. */
+  async #openUploads() {
+    const { files } = this;
+    if (!files || this.#uploads) return this.#uploads;
+    try {
+      const { Uploads } = await import("./media/uploads.js");
+      if (files === this.files) this.#uploads ??= new Uploads(files, (message) => this.#hand(message), () => this.requestUpdate());
+    } catch {
+      this.trouble = text("chat.part-failed");
+    }
+    return this.#uploads;
   }
 
   /**
@@ -150,7 +166,7 @@ export class MessageComposer extends PageElement {
    * @param {Map<string, unknown>} changed
    */
   willUpdate(changed) {
-    if (changed.has("files") && this.files) this.#uploads = new Uploads(this.files, (message) => this.#hand(message), () => this.requestUpdate());
+    if (changed.has("files")) this.#uploads = null;
     if (changed.has("chat")) {
       this.trouble = "";
       this.isRecording = false;
@@ -346,13 +362,13 @@ export class MessageComposer extends PageElement {
     const files = event.clipboardData?.files;
     if (!files?.length || !this.canAttach) return;
     event.preventDefault();
-    this.take(files);
+    void this.take(files);
   }
 
   /** @param {Event} event */
   #chosen(event) {
     const input = /** @type {HTMLInputElement} */ (event.target);
-    this.take(input.files ?? []);
+    void this.take(input.files ?? []);
     // the same file may be chosen again
     input.value = "";
   }
@@ -397,7 +413,8 @@ export class MessageComposer extends PageElement {
   /** @param {CustomEvent<Blob>} event */
   #recorded = (event) => {
     const { conversationId } = this.chat ?? {};
-    if (conversationId) this.#uploads?.addVoice(conversationId, event.detail, this.answered?.id ?? null);
+    const replyTo = this.answered?.id ?? null;
+    if (conversationId) void this.#openUploads().then((uploads) => uploads?.addVoice(conversationId, event.detail, replyTo));
     if (this.answered) this.tell("reply-ended");
     this.#stopRecording();
   };

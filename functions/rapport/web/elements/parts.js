@@ -3,7 +3,9 @@
 import { html, nothing } from "lit";
 import { initialsOf } from "./format.js";
 import { icons } from "./icons.js";
-import { text, word } from "./texts.js";
+import { refusalText, text, word } from "./texts.js";
+
+/** @import { PendingMessage } from "../live/outbox.js" */
 
 /** A word in brackets before the words of a message that is more than text. */
 const PLACEHOLDER = /^\[[^\]\n]{1,40}\]\s*/;
@@ -54,14 +56,25 @@ export function bareWords(type, words) {
 }
 
 /**
- * Why something failed, for people: the browser's own words for an absent network are for nobody.
+ * Why something failed, for people, in the language of the page: the browser's own words for an
+ * absent network are for nobody.
  *
  * @param {unknown} error
  * @returns {string}
  */
 export function reasonOf(error) {
   const message = error && typeof error === "object" && "message" in error ? String(error.message) : String(error);
-  return error instanceof TypeError || message.startsWith("TypeError") ? text("page.unreachable") : message;
+  if (error instanceof TypeError || message.startsWith("TypeError")) return text("page.unreachable");
+  return (error && typeof error === "object" ? refusalText(error) : "") || message;
+}
+
+/**
+ * Why a message was refused that was to be sent, in the language of the page.
+ *
+ * @param {PendingMessage} pending
+ */
+export function refusalOf({ refusal, refused }) {
+  return reasonOf({ ...refused, message: refusal ?? "" });
 }
 
 /**

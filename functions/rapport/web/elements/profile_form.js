@@ -23,6 +23,7 @@ export class ProfileForm extends PageElement {
   /** @override */
   static properties = {
     source: { attribute: false },
+    readPhone: { attribute: false },
     isBusy: { state: true },
     isSaved: { state: true },
     refusal: { state: true },
@@ -33,6 +34,8 @@ export class ProfileForm extends PageElement {
     super();
     /** @type {ProfileSubscription | null} */
     this.source = null;
+    /** Reads a phone number as it is written at home; throws what is none. @type {((phone: string) => Promise<string>) | null} */
+    this.readPhone = null;
     this.isBusy = false;
     this.isSaved = false;
     this.refusal = "";
@@ -101,6 +104,12 @@ export class ProfileForm extends PageElement {
     // what was typed stays while it is on its way, and to be corrected
     this.#begun = profile;
     try {
+      if (changed.phone && this.readPhone) {
+        const phone = await this.readPhone(changed.phone);
+        // shown as it is kept, also where it is the same as before
+        /** @type {HTMLInputElement} */ (form.elements.namedItem("phone")).value = changed.phone = phone;
+        if (phone === profile.phone) delete changed.phone;
+      }
       if (Object.keys(changed).length) await this.source?.edit(changed);
       this.#begun = null;
       this.isSaved = true;

@@ -18,7 +18,8 @@
  *
  * @typedef {object} Bubble
  * @property {string} key
- * @property {string | number} at
+ * @property {string | number} at when its sender sent it, which its day and its time tell
+ * @property {string | number} came when it came here, by which it stands among what stands between
  * @property {Readonly<Message> | null} message
  * @property {PendingMessage | null} pending
  * @property {Aside | null} aside
@@ -71,6 +72,16 @@ export function keyOf(message) {
 }
 
 /**
+ * When a message was sent: by WhatsApp's clock, or when it was written here. A late one keeps its place
+ * in the conversation, and says its own day and time.
+ *
+ * @param {Readonly<Message>} message
+ */
+export function sentAt({ sent_at: sent, created_at: came }) {
+  return sent ?? came;
+}
+
+/**
  * @param {readonly Readonly<Message>[]} rows
  * @param {readonly PendingMessage[]} pending
  * @param {readonly Aside[]} asides
@@ -114,10 +125,10 @@ function make(rows, pending, asides, chat) {
     bubbles: [
       ...between(
         // a message keeps its bubble when it is no longer on its way
-        messages.map((message) => ({ key: keyOf(message), at: message.created_at, message, pending: null, aside: null })),
-        asides.map((aside) => ({ key: `aside-${aside.id}`, at: aside.at, message: null, pending: null, aside })),
+        messages.map((message) => ({ key: keyOf(message), at: sentAt(message), came: message.created_at, message, pending: null, aside: null })),
+        asides.map((aside) => ({ key: `aside-${aside.id}`, at: aside.at, came: aside.at, message: null, pending: null, aside })),
       ),
-      ...waiting.map((one) => ({ key: one.clientRef, at: one.writtenAt, message: null, pending: one, aside: null })),
+      ...waiting.map((one) => ({ key: one.clientRef, at: one.writtenAt, came: one.writtenAt, message: null, pending: one, aside: null })),
     ],
     byId,
     newest,
@@ -126,7 +137,7 @@ function make(rows, pending, asides, chat) {
 }
 
 /**
- * Both in the order of time; what stands between comes after messages of the same time.
+ * Both in the order in which they came; what stands between comes after messages of the same time.
  *
  * @param {Bubble[]} messages
  * @param {Bubble[]} asides
@@ -136,7 +147,7 @@ function between(messages, asides) {
   const all = [];
   let next = 0;
   for (const message of messages) {
-    for (; next < asides.length && Date.parse(String(asides[next].at)) < Date.parse(String(message.at)); next += 1) all.push(asides[next]);
+    for (; next < asides.length && Date.parse(String(asides[next].came)) < Date.parse(String(message.came)); next += 1) all.push(asides[next]);
     all.push(message);
   }
   return [...all, ...asides.slice(next)];

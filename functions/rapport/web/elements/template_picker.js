@@ -1,18 +1,21 @@
 import { html, nothing } from "lit";
+import { LiveError } from "../live/errors.js";
 import { icons } from "./icons.js";
 import { PageElement } from "./live_element.js";
-import { emptiness, kindOf, pill, reasonOf, skeleton, trouble } from "./parts.js";
+import { emptiness, kindOf, pill, reasonOf, refusalOf, skeleton, trouble } from "./parts.js";
+import { labelOf } from "./template_label.js";
 import { contentOf, faultOf, fieldsOf, previewOf, summaryOf } from "./template_words.js";
 import { text, word } from "./texts.js";
 import { formatted } from "./words.js";
 
+/** @import { PendingMessage } from "../live/outbox.js" */
 /** @import { Piece, Template, TemplateField } from "./template_words.js" */
 /** @import { TextKey } from "./texts.js" */
 
 // stands around a variable that is not filled yet, and is in no text
 const OPEN = "\u{e000}";
 
-/** @typedef {(content: object) => Promise<{ refusal: string | null } | null>} SendTemplate answers a refusal */
+/** @typedef {(content: object) => Promise<PendingMessage | null>} SendTemplate answers what is refused */
 
 /**
  * The choice of a template: the templates that may be sent, fields for the variables of one, and
@@ -215,16 +218,26 @@ export class TemplatePicker extends PageElement {
     try {
       const refused = await this.send(contentOf(template, this.values));
       if (!refused) return this.#dialog?.close();
-      // the database's sentence names the variable
-      const field = fields.find(({ variable }) => refused.refusal?.includes(`variables.${variable} `));
-      if (field) await this.#show({ [field.key]: refused.refusal ?? "" });
-      else this.refusal = refused.refusal ?? "";
+      await this.#refuse(fields, refused.refused?.field, refusalOf(refused));
     } catch (error) {
-      this.refusal = reasonOf(error);
+      await this.#refuse(fields, error instanceof LiveError ? error.field : "", reasonOf(error));
     } finally {
       this.isSending = false;
     }
   };
+
+  /**
+   * Tells what was refused: at its field, where one is meant.
+   *
+   * @param {readonly TemplateField[]} fields
+   * @param {string | undefined} named
+   * @param {string} words
+   */
+  async #refuse(fields, named, words) {
+    const field = fields.find(({ variable }) => named?.endsWith(`variables.${variable}`));
+    if (field) await this.#show({ [field.key]: words });
+    else this.refusal = words;
+  }
 
   /** @param {Record<string, string>} faults */
   async #show(faults) {
@@ -242,16 +255,6 @@ export class TemplatePicker extends PageElement {
 function titleOf({ name }) {
   const words = name.replaceAll("_", " ").trim();
   return words.charAt(0).toLocaleUpperCase() + words.slice(1);
-}
-
-/** @param {TemplateField} field */
-function labelOf({ kind, part, label, variable }) {
-  if (kind === "link") return text("template.field.link", { kind: kindOf(label) });
-  if (kind === "latitude" || kind === "longitude" || kind === "place") return text(`template.field.${kind}`);
-  if (part === "header") return text("template.field.header", { name: label });
-  if (part === "body") return text("template.field.body", { name: label });
-  const [, index] = variable.split(".");
-  return label === "code" ? text("template.field.code") : text("template.field.button", { n: Number(index) + 1 });
 }
 
 /**

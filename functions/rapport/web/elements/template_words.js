@@ -16,6 +16,7 @@
  * @property {"text" | "link" | "latitude" | "longitude" | "place"} kind
  * @property {string} label what WhatsApp calls it: 1, first_name …
  * @property {string} example of WhatsApp's, or nothing
+ * @property {string} around the words beside its place, such as “we see you on ___.”; nothing where there are none
  *
  * @typedef {object} Piece a piece of a text; `isOpen` where a variable is not filled yet
  * @property {string} words
@@ -32,6 +33,8 @@
 const PLACE = /\{\{\s*([A-Za-z0-9_]+)\s*\}\}/g;
 const FILES = ["image", "video", "document"];
 const LONGEST = 1024;
+// characters on each side of a variable by which its field is known
+const BESIDE = 24;
 /** Line breaks, tabs and more than four spaces, which WhatsApp refuses. */
 const BROKEN = /[\r\n\t]| {5}/;
 
@@ -47,7 +50,7 @@ export function fieldsOf(template) {
   for (const part of /** @type {const} */ (["header", "body", "buttons"])) {
     for (const [index, variable] of strings(template.variables?.[part]).entries()) {
       const label = variable.split(".").at(-1) ?? variable;
-      const field = { key: variable, variable, part, label, example: exampleOf(template, part, label, index) };
+      const field = { key: variable, variable, part, label, example: exampleOf(template, part, label, index), around: aroundOf(template, part, label) };
       if (part === "header" && FILES.includes(label)) fields.push({ ...field, kind: "link", example: "https://…" });
       else if (part === "header" && label === "location") {
         for (const kind of /** @type {const} */ (["latitude", "longitude", "place"])) fields.push({ ...field, key: `${variable}.${kind}`, kind, example: "" });
@@ -147,6 +150,28 @@ function filled(words, section, values) {
   }
   pieces.push({ words: words.slice(end), isOpen: false });
   return pieces.filter((piece) => piece.words);
+}
+
+/**
+ * The words beside a variable's place, which is shown as a line; nothing where there are none.
+ *
+ * @param {Template} template
+ * @param {string} part
+ * @param {string} label
+ */
+function aroundOf(template, part, label) {
+  const component = list(template.components).find((one) => String(one?.type).toLowerCase() === part);
+  if (part === "buttons" || typeof component?.text !== "string") return "";
+  const words = component.text.replace(/\s+/g, " ").replace(/[*_~`]/g, "");
+  const place = [...words.matchAll(PLACE)].find(({ 1: name }) => name === label);
+  if (!place) return "";
+  // up to the next variable, and whole words only
+  const before = words.slice(0, place.index).split(PLACE).at(-1) ?? "";
+  const [after = ""] = words.slice(place.index + place[0].length).split(PLACE);
+  const first = before.length > BESIDE ? `…${before.slice(-BESIDE).replace(/^\S*/, "")}` : before;
+  const last = after.length > BESIDE ? `${after.slice(0, BESIDE).replace(/\S*$/, "")}…` : after;
+  // what ended the sentence before says nothing
+  return /[\p{L}\p{N}]/u.test(first + last) ? `${first.replace(/^[\s,.;:!?)]+/, "")}___${last}`.trim() : "";
 }
 
 /**

@@ -3,23 +3,30 @@
 /** @import { Plural, Texts } from "./texts/en.js" */
 /** @typedef {keyof Texts} TextKey */
 
-/** Each comes only to those who read it. @type {Record<string, { name: string, load: () => Promise<Texts> }>} */
+/** Each comes only to those who read it. @type {Record<string, { name: string, load: () => Promise<Texts>, loadRefusals?: () => Promise<Readonly<Record<string, string>>> }>} */
 const LANGUAGES = {
   en: { name: "English", load: async () => (await import("./texts/en.js")).en },
-  sl: { name: "Slovenščina", load: async () => (await import("./texts/sl.js")).sl },
+  sl: {
+    name: "Slovenščina",
+    load: async () => (await import("./texts/sl.js")).sl,
+    loadRefusals: async () => (await import("./texts/refusals_sl.js")).refusals,
+  },
 };
 const KEPT = "rapport-language";
 
 /** The languages that there are, by code, with their own names. */
 export const languages = Object.entries(LANGUAGES).map(([code, { name }]) => ({ code, name }));
 
-/** The language of the texts. */
+/** The language of the texts: chosen before, or the browser's; or else that of a link's sender. */
 export const language = chosen();
 
 /** For dates and numbers: the browser's own way, where it speaks the language of the texts. */
 export const locale = navigator.languages.find((one) => codeOf(one) === language) ?? language;
 
-const texts = await LANGUAGES[language].load();
+/** @type {Readonly<Record<string, string>>} */
+const NO_WORDS = {};
+// of English there are none: what refuses says so in English
+const [texts, refusals] = await Promise.all([LANGUAGES[language].load(), LANGUAGES[language].loadRefusals?.() ?? NO_WORDS]);
 const plurals = new Intl.PluralRules(locale);
 const numbers = new Intl.NumberFormat(locale);
 
@@ -53,6 +60,19 @@ export function word(kind, word) {
 }
 
 /**
+ * Words for what was refused, or nothing where its own are the best.
+ *
+ * @param {{ name?: string, code?: string, field?: string, facts?: Readonly<Record<string, string>> }} error
+ * @returns {string}
+ */
+export function refusalText({ name = "", code = "", field = "", facts = {} }) {
+  const about = `${code} ${field.split(".").at(-1)}`;
+  const fact = Object.keys(facts).find((one) => Object.hasOwn(refusals, `${about} ${one}`));
+  const key = [`${about} ${fact}`, about, code, name].find((one) => Object.hasOwn(refusals, one));
+  return key === undefined ? "" : refusals[key].replace(/\{(\w+)\}/g, (_, one) => facts[one] ?? "");
+}
+
+/**
  * Has the page speak another language from now on.
  *
  * @param {string} code
@@ -63,7 +83,8 @@ export function choose(code) {
 }
 
 function chosen() {
-  const wishes = [localStorage.getItem(KEPT) ?? "", ...navigator.languages].map(codeOf);
+  const linked = globalThis.location ? (new URLSearchParams(location.search).get("language") ?? "") : "";
+  const wishes = [localStorage.getItem(KEPT) ?? "", ...navigator.languages, linked].map(codeOf);
   return wishes.find((code) => Object.hasOwn(LANGUAGES, code)) ?? "en";
 }
 

@@ -13,13 +13,15 @@ export class LiveError extends Error {
 
   /**
    * @param {string} message
-   * @param {{ code?: string, field?: string, hint?: string, retryAfter?: number, cause?: unknown }} [more]
+   * @param {{ code?: string, field?: string, hint?: string, facts?: Readonly<Record<string, string>>, retryAfter?: number, cause?: unknown }} [more]
    */
   constructor(message, more = {}) {
     super(message, { cause: more.cause });
     this.code = more.code;
     this.field = more.field;
     this.hint = more.hint;
+    /** What the sentence is about, such as `{ points: "50", wanted: "100" }`. */
+    this.facts = more.facts;
     /** For so many milliseconds the server wants to be asked nothing. */
     this.retryAfter = more.retryAfter ?? 0;
   }
@@ -112,6 +114,7 @@ export function refusal(error, status) {
     code,
     field: /\bfield: ([\w.]+)/.exec(details)?.[1],
     hint: isOurs ? (error.hint ?? undefined) : undefined,
+    facts: isOurs ? Object.fromEntries([...details.matchAll(/(\w+): ([^;]*)/g)].map(([, name, fact]) => [name, fact])) : undefined,
   });
 }
 

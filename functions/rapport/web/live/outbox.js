@@ -172,7 +172,7 @@ export class Outbox extends Store {
           this.#troubles.set(chatOf(message), error);
           return;
         }
-        await (await this.#open()).put({ ...message, refusal: error.message });
+        await (await this.#open()).put({ ...message, refusal: error.message, refused: { code: error.code, field: error.field, facts: error.facts } });
       }
       await this.#look(message.user);
     }

@@ -15,58 +15,123 @@ from rapport.local.supabase.auth.users import Connection, User
 KEPT = 1_000
 
 
+class Words(NamedTuple):
+    """What a mail says, in one language."""
+
+    subject: str
+    sentence: str
+
+
 class Purpose(NamedTuple):
-    """A kind of mail: the code that its link verifies, the place of that code, and its sentence."""
+    """A kind of mail: the code that its link verifies, the place of that code, and its words by
+    language.
+    """
 
     verifies: str
     kind: Kind
     sent_at: SentAt
-    subject: str
-    sentence: str
+    words: dict[str, Words]
 
+
+class Frame(NamedTuple):
+    """What stands around the words of every mail, in one language."""
+
+    link: str
+    or_code: str
+    code: str
+    subject: str
+    sms: str
+    reauthentication: str
+
+
+# a hosted project's templates do the same by {{ .Data.language }}
+FRAMES = {
+    "en": Frame(
+        link="Follow this link:",
+        or_code="Or enter this code:",
+        code="Enter this code:",
+        subject="Your code",
+        sms="Your code is {code}.",
+        reauthentication="You want to change how you sign in.",
+    ),
+    "sl": Frame(
+        link="Sledite tej povezavi:",
+        or_code="Ali vpišite to kodo:",
+        code="Vpišite to kodo:",
+        subject="Vaša koda",
+        sms="Vaša koda je {code}.",
+        reauthentication="Radi bi spremenili, kako se prijavljate.",
+    ),
+}
 
 SIGN_UP = Purpose(
     "signup",
     "confirmation_token",
     "confirmation_sent_at",
-    "Confirm your email address",
-    "You have signed up with this address.",
+    {
+        "en": Words("Confirm your email address", "You have signed up with this address."),
+        "sl": Words("Potrdite svoj e-naslov", "S tem naslovom ste se registrirali."),
+    },
 )
 INVITATION = Purpose(
     "invite",
     "confirmation_token",
     "confirmation_sent_at",
-    "You are invited",
-    "Somebody has invited you to sign in with this address.",
+    {
+        "en": Words("You are invited", "Somebody has invited you to sign in with this address."),
+        "sl": Words("Povabljeni ste", "Nekdo vas vabi, da se prijavite s tem naslovom."),
+    },
 )
 MAGIC_LINK = Purpose(
     "magiclink",
     "recovery_token",
     "recovery_sent_at",
-    "Your link to sign in",
-    "You want to sign in without a password.",
+    {
+        "en": Words("Your link to sign in", "You want to sign in without a password."),
+        "sl": Words("Povezava za prijavo", "Radi bi se prijavili brez gesla."),
+    },
 )
 RECOVERY = Purpose(
     "recovery",
     "recovery_token",
     "recovery_sent_at",
-    "Set a new password",
-    "You have forgotten your password.",
+    {
+        "en": Words("Set a new password", "You have forgotten your password."),
+        "sl": Words("Nastavite novo geslo", "Pozabili ste geslo."),
+    },
 )
 NEW_ADDRESS = Purpose(
     "email_change",
     "email_change_token_new",
     "email_change_sent_at",
-    "Confirm your new email address",
-    "You want to sign in with this address from now on.",
+    {
+        "en": Words(
+            "Confirm your new email address", "You want to sign in with this address from now on."
+        ),
+        "sl": Words("Potrdite svoj novi e-naslov", "Odslej se želite prijavljati s tem naslovom."),
+    },
 )
 OLD_ADDRESS = Purpose(
     "email_change",
     "email_change_token_current",
     "email_change_sent_at",
-    "Confirm that your email address changes",
-    "You want to sign in with another address from now on.",
+    {
+        "en": Words(
+            "Confirm that your email address changes",
+            "You want to sign in with another address from now on.",
+        ),
+        "sl": Words(
+            "Potrdite spremembo svojega e-naslova",
+            "Odslej se želite prijavljati z drugim naslovom.",
+        ),
+    },
 )
+
+
+def language_of(user: User) -> str:
+    """The language in which a user is written to: the one that the user's pages were in."""
+    chosen = user.user_metadata.get("language")
+    return chosen if isinstance(chosen, str) and chosen in FRAMES else "en"
 
 
 def link(project: Project, verifies: str, token: str, redirect_to: str) -> str:
@@ -98,8 +163,10 @@ async def send_link(
     await codes.note_sent(conn, user.id, purpose.sent_at, every, refusal)
     code = await project.codes.issue(conn, user.id, purpose.kind, address, pkce=pkce)
     url = link(project, purpose.verifies, code.token, redirect_to)
-    body = f"{purpose.sentence}\n\nFollow this link:\n{url}\n\nOr enter this code: {code.digits}\n"
-    await _lay_down(conn, "email", address, purpose.subject, body, code.digits, url)
+    language = language_of(user)
+    words, frame = purpose.words[language], FRAMES[language]
+    body = f"{words.sentence}\n\n{frame.link}\n{url}\n\n{frame.or_code} {code.digits}\n"
+    await _lay_down(conn, "email", address, words.subject, body, code.digits, url)
     return code
 
 
@@ -138,8 +205,9 @@ async def send_reauthentication(project: Project, conn: Connection, user: User) 
         "over_email_send_rate_limit",
     )
     code = await project.codes.issue(conn, user.id, "reauthentication_token", user.email)
-    body = f"You want to change how you sign in.\n\nEnter this code: {code.digits}\n"
-    await _lay_down(conn, "email", user.email, "Your code", body, code.digits, None)
+    frame = FRAMES[language_of(user)]
+    body = f"{frame.reauthentication}\n\n{frame.code} {code.digits}\n"
+    await _lay_down(conn, "email", user.email, frame.subject, body, code.digits, None)
 
 
 async def send_sms(
@@ -150,9 +218,9 @@ async def send_sms(
     every = project.settings.sms.max_frequency
     await codes.note_sent(conn, user.id, sent_at, every, "over_sms_send_rate_limit")
     code = await project.codes.issue(conn, user.id, kind, phone)
-    await _lay_down(
-        conn, "sms", phone, "Your code", f"Your code is {code.digits}.", code.digits, None
-    )
+    frame = FRAMES[language_of(user)]
+    body = frame.sms.format(code=code.digits)
+    await _lay_down(conn, "sms", phone, frame.subject, body, code.digits, None)
 
 
 def check_channel(channel: str | None) -> None:

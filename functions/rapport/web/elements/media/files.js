@@ -38,6 +38,8 @@ export class FileError extends Error {
   constructor(message, { status = 0, field, hint } = {}) {
     super(message);
     this.status = status;
+    /** As the database has it, by which pages translate. */
+    this.code = status ? `PT${status}` : undefined;
     this.field = field;
     this.hint = hint;
   }

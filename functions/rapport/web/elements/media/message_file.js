@@ -5,13 +5,11 @@ import { PageElement } from "../live_element.js";
 import { kindOf } from "../parts.js";
 import { text } from "../texts.js";
 import "./audio_player.js";
+import { fileOf } from "./file_words.js";
 import { FileError } from "./files.js";
 
 /** @import { Message } from "../../live/index.js" */
 /** @import { FileAddress, Files } from "./files.js" */
-
-/** Files that are in a bubble. */
-export const FILE_TYPES = new Set(["image", "video", "audio", "document", "sticker"]);
 
 // px: so far out of sight a file is asked for, so that it is there when it comes into sight
 const AHEAD = "200px";
@@ -227,29 +225,6 @@ export class MessageFile extends PageElement {
       this.#fail(error);
     }
   };
-}
-
-/**
- * What a message says of its file: as WhatsApp tells it, or as we sent it.
- *
- * @param {{ type: string, content: unknown } | null} message
- * @returns {Record<string, unknown>}
- */
-export function fileOf(message) {
-  const content = /** @type {any} */ (message?.content);
-  const inside = content?.[message?.type ?? ""];
-  const found = inside && typeof inside === "object" ? inside : content;
-  return found && typeof found === "object" ? found : {};
-}
-
-/**
- * What was written beneath a file.
- *
- * @param {{ type: string, content: unknown }} message
- */
-export function captionOf(message) {
-  const { caption } = fileOf(message);
-  return typeof caption === "string" ? caption : "";
 }
 
 /** @param {Readonly<Message> | null} message */

@@ -4,7 +4,7 @@ import { icons } from "../icons.js";
 import { PageElement } from "../live_element.js";
 import { text } from "../texts.js";
 import { FileError } from "./files.js";
-import { captionOf } from "./message_file.js";
+import { captionOf } from "./file_words.js";
 
 /** @import { Message } from "../../live/index.js" */
 /** @import { FileAddress, Files } from "./files.js" */

@@ -7,9 +7,9 @@ import { Files } from "@rapport/live/elements/media/files.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
 import { reasonOf, trouble } from "@rapport/live/elements/parts.js";
 import { language, text, word } from "@rapport/live/elements/texts.js";
+import { refusal } from "../../live/errors.js";
 import { readConfig } from "./config.js";
 import { languageChoice } from "./language_choice.js";
-import "./sign_in.js";
 
 export { languageChoice };
 
@@ -79,6 +79,11 @@ export class AppPage extends PageElement {
     return false;
   }
 
+  /** Whether it is offered before a password. */
+  get prefersLink() {
+    return false;
+  }
+
   /**
    * Who may try this page.
    *
@@ -87,6 +92,14 @@ export class AppPage extends PageElement {
   mayTry(_login) {
     return true;
   }
+
+  /** The address that is asked for a link, where a link to this page tells it. */
+  get knownEmail() {
+    return "";
+  }
+
+  /** Learns what there is to say to somebody who has not signed in. @returns {Promise<void>} */
+  async greet() {}
 
   /** Begins with the user who has signed in. Throws what keeps it from that. @returns {Promise<void>} */
   async enter() {}
@@ -126,7 +139,7 @@ export class AppPage extends PageElement {
     if (!this.isReady) return html`<main class="whole"><p class="muted" role="status">${text("page.loading")}</p></main>`;
     if (!this.user) {
       const logins = (this.config?.logins ?? []).filter((login) => this.mayTry(login));
-      return html`<sign-in .supabase=${this.supabase} .logins=${logins} .heading=${this.heading} .lead=${this.lead} .byLink=${this.signsInByLink} .refusal=${this.refusal}></sign-in>${languageChoice()}`;
+      return html`<sign-in .supabase=${this.supabase} .logins=${logins} .heading=${this.heading} .lead=${this.lead} .byLink=${this.signsInByLink} .email=${this.knownEmail} .prefersLink=${this.prefersLink} .refusal=${this.refusal}></sign-in>${languageChoice()}`;
     }
     return this.content();
   }
@@ -153,6 +166,8 @@ export class AppPage extends PageElement {
         this.refusal = text("sign.link");
       }
       if (data.session) await this.#enter(data.session.user);
+      // most visitors are signed in already
+      else await Promise.all([import("./sign_in.js"), this.greet()]);
       this.isReady = true;
       // what it calls must not wait for the client, which waits for it
       this.supabase.auth.onAuthStateChange((_, session) => setTimeout(() => this.#changed(session?.user ?? null)));
@@ -184,6 +199,8 @@ export class AppPage extends PageElement {
     this.live.subscribe(() => this.requestUpdate());
     await this.enter();
     this.user = user;
+    // in which mails to sign in are written from now on; nobody waits for it
+    if ((user.user_metadata?.language ?? "en") !== language) void supabase.auth.updateUser({ data: { language } }).catch(() => {});
   }
 
   /** @param {unknown} error */
@@ -218,11 +235,11 @@ export function connectionNote(state) {
  * The rows of an answer. Throws its error.
  *
  * @template T
- * @param {PromiseLike<{ data: T, error: { message: string } | null }>} asked
+ * @param {PromiseLike<{ data: T, error: { message: string } | null, status: number }>} asked
  * @returns {Promise<NonNullable<T>>}
  */
 export async function rowsOf(asked) {
-  const { data, error } = await asked;
-  if (error) throw new Error(error.message);
+  const { data, error, status } = await asked;
+  if (error) throw refusal(error, status);
   return /** @type {NonNullable<T>} */ (data);
 }

@@ -2,7 +2,7 @@ import { html, nothing } from "lit";
 import { icons } from "@rapport/live/elements/icons.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
 import { avatar, reasonOf } from "@rapport/live/elements/parts.js";
-import { text, word } from "@rapport/live/elements/texts.js";
+import { language, text, word } from "@rapport/live/elements/texts.js";
 
 /** @import { SupabaseClient } from "@supabase/supabase-js" */
 /** @import { Login } from "./config.js" */
@@ -19,6 +19,8 @@ export class SignIn extends PageElement {
     heading: {},
     lead: {},
     byLink: { attribute: false },
+    prefersLink: { attribute: false },
+    email: {},
     isBusy: { state: true },
     isSent: { state: true },
     refusal: {},
@@ -34,6 +36,10 @@ export class SignIn extends PageElement {
     this.lead = "";
     /** Whether a link in a mail signs in, too. */
     this.byLink = false;
+    /** Whether it is offered before a password. */
+    this.prefersLink = false;
+    /** The address that is known already. */
+    this.email = "";
     this.isBusy = false;
     /** The address to which a link is on its way. */
     this.isSent = "";
@@ -48,17 +54,22 @@ export class SignIn extends PageElement {
         <h1>${this.heading}</h1>
         <p class="muted">${this.lead}</p>
         <form @submit=${this.#submit}>
-          <label class="field"><span>${text("sign.email")}</span><input name="email" type="email" autocomplete="username" required /></label>
-          <label class="field"
-            ><span>${text("sign.password")}</span><input name="password" type="password" autocomplete="current-password" required
-          /></label>
+          <label class="field"><span>${text("sign.email")}</span><input name="email" type="email" autocomplete="username" required value=${this.email} /></label>
+          ${this.prefersLink
+            ? nothing
+            : html`<label class="field"
+                ><span>${text("sign.password")}</span><input name="password" type="password" autocomplete="current-password" required
+              /></label>`}
           ${this.refusal ? html`<p class="refusal" role="alert">${this.refusal}</p>` : nothing}
-          <button type="submit" class="button button-main button-wide" ?disabled=${this.isBusy}>
-            ${this.isBusy ? text("sign.busy") : text("sign.in")}
-          </button>
-          ${this.byLink
-            ? html`<button type="button" class="button button-wide" ?disabled=${this.isBusy} @click=${this.#sendLink}>${icons.mail}${text("sign.mail")}</button>`
-            : nothing}
+          ${this.prefersLink
+            ? html`<button type="submit" class="button button-main button-wide" ?disabled=${this.isBusy}>${icons.mail}${text("sign.mail")}</button>
+                <button type="button" class="button button-wide" ?disabled=${this.isBusy} @click=${() => (this.prefersLink = false)}>${text("sign.by-password")}</button>`
+            : html`<button type="submit" class="button button-main button-wide" ?disabled=${this.isBusy}>
+                  ${this.isBusy ? text("sign.busy") : text("sign.in")}
+                </button>
+                ${this.byLink
+                  ? html`<button type="button" class="button button-wide" ?disabled=${this.isBusy} @click=${this.#sendLink}>${icons.mail}${text("sign.mail")}</button>`
+                  : nothing}`}
           <p class="sign-sent" role="status">
             ${this.isSent
               ? html`${text("sign.sent", { email: this.isSent })}
@@ -68,7 +79,7 @@ export class SignIn extends PageElement {
               : nothing}
           </p>
         </form>
-        ${this.logins.length
+        ${this.logins.length && !this.prefersLink
           ? html`<h2 class="sign-try">${text("sign.try")}</h2>
               <ul class="sign-logins">
                 ${this.logins.map((login) => html`<li>${this.#login(login)}</li>`)}
@@ -90,6 +101,7 @@ export class SignIn extends PageElement {
   /** @param {SubmitEvent} event */
   #submit(event) {
     event.preventDefault();
+    if (this.prefersLink) return void this.#sendLink();
     const fields = new FormData(/** @type {HTMLFormElement} */ (event.target));
     void this.#enter(String(fields.get("email")), String(fields.get("password")));
   }
@@ -107,6 +119,7 @@ export class SignIn extends PageElement {
         emailRedirectTo: `${origin}${pathname}${search}`,
         // somebody who was invited may have no login yet
         shouldCreateUser: new URLSearchParams(search).has("invitation"),
+        data: { language },
       },
     });
     if (!error || UNKNOWN.has(error.code ?? "")) this.isSent = field.value;

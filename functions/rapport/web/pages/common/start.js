@@ -121,7 +121,7 @@ function loginsOf(page, logins) {
   const names = logins
     .filter(({ role }) => page !== "phone" && (role === "customer") === (page === "portal"))
     .map(({ email }) => email.split("@")[0].replace(/^./, (letter) => letter.toUpperCase()));
-  return names.length ? html`<span class="door-logins">${names.map((name) => html`<span class="tag">${name}</span>`)}</span>` : nothing;
+  return names.length ? html`<span class="door-logins muted">${text("start.as", { names: names.join(", ") })}</span>` : nothing;
 }
 
 customElements.define("start-page", StartPage);

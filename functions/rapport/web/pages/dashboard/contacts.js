@@ -6,8 +6,11 @@ import { appointmentTime, dateOf, whenOf } from "@rapport/live/elements/format.j
 import { icons } from "@rapport/live/elements/icons.js";
 import { avatar, emptiness, pill, reasonOf, skeleton, trouble } from "@rapport/live/elements/parts.js";
 import { text, word } from "@rapport/live/elements/texts.js";
+import { randomId } from "../../live/random_id.js";
+import "./contact_records.js";
 import { followAnswer } from "./follow.js";
 import { SectionPage, fieldsIn, fieldsOf } from "./section_page.js";
+import { sendable } from "./templates.js";
 
 /** @import { ContactV2, LiveChatContact } from "@rapport/live" */
 /** @import { Desk } from "./desk.js" */
@@ -176,7 +179,10 @@ export class ContactsPage extends SectionPage {
       <header class="contact-head">
         ${avatar(nameOf(v2), v2.id)}
         <div class="card-words"><h2><bdi>${nameOf(v2)}</bdi></h2><p class="muted">${text("contact.known", { day: dateOf(v2.created_at) })}</p></div>
-        ${v2.conversation_id ? html`<a class="button" href="#${v2.conversation_id}">${icons.chat}${text("contact.talk")}</a>` : nothing}
+        <p class="actions">
+          ${desk.isWriter ? html`<button type="button" class="button" @click=${() => this.#sendTemplate(desk, v2)}>${icons.template}${text("template.send")}</button>` : nothing}
+          ${v2.conversation_id ? html`<a class="button" href="#${v2.conversation_id}">${icons.chat}${text("contact.talk")}</a>` : nothing}
+        </p>
       </header>
       ${found ? this.told() : html`<p class="refusal" role="alert">${icons.warning}<span>${text("contact.gone")}. ${text("contact.gone.more")}</span></p>`}
       ${this.merged
@@ -184,7 +190,10 @@ export class ContactsPage extends SectionPage {
             <button type="button" class="link" @click=${() => this.#undo(desk, this.merged)}>${text("contact.undo")}</button></p>`
         : nothing}
       <div class="contact-faces">
-        <section class="card-plain"><h3>${text("contact.face.v2")}</h3>${this.#form(desk, v2)}</section>
+        <div class="contact-main">
+          <section class="card-plain"><h3>${text("contact.face.v2")}</h3>${this.#form(desk, v2)}</section>
+          <contact-records class="contact-records" .desk=${desk} .contact=${v2.id}></contact-records>
+        </div>
         <div class="contact-side">
           <section class="card-plain"><h3>${text("contact.face.chat")}</h3>
             ${chat
@@ -211,6 +220,27 @@ export class ContactsPage extends SectionPage {
       </div>`;
   }
 
+  /**
+   * Sends a template, which opens the conversation of a contact who has never written.
+   *
+   * @param {Desk} desk
+   * @param {ContactV2} v2
+   */
+  async #sendTemplate(desk, v2) {
+    const client_ref = randomId();
+    await this.try(async () => {
+      const { TemplatePicker } = await import("@rapport/live/elements/template_picker.js");
+      TemplatePicker.open(
+        () => sendable(desk),
+        async (template) => {
+          const { conversation_id } = await desk.call("send_template", { customer_id: v2.id, template, client_ref });
+          location.hash = conversation_id;
+          return null;
+        },
+      );
+    });
+  }
+
   #back() {
     return html`<a class="button-icon contacts-back" href="#/contacts" aria-label=${text("contact.back")}>${icons.back}</a>`;
   }
@@ -222,15 +252,17 @@ export class ContactsPage extends SectionPage {
   #form(desk, v2) {
     const shown = this.#begun ?? v2;
     return html`<form class="form" @input=${(/** @type {Event} */ event) => this.#touch(shown, event)} @submit=${(/** @type {SubmitEvent} */ event) => this.#save(desk, v2, event)}>
-      <fieldset class="form plain" ?disabled=${!desk.isWriter}>
+      <fieldset class="form plain contact-fields" ?disabled=${!desk.isWriter}>
         <legend class="hidden">${text("contact.face.v2")}</legend>
-        ${this.#fields(shown)}
-        <label class="field"
-          ><span>${text("inbox.status")}</span
-          ><select name="conversation_status">
-            ${STATUSES.map((status) => html`<option value=${status} .selected=${status === shown.conversation_status}>${word("status", status)}</option>`)}
-          </select></label
-        >
+        ${this.#fields(
+          shown,
+          html`<label class="field"
+            ><span>${text("inbox.status")}</span
+            ><select name="conversation_status">
+              ${STATUSES.map((status) => html`<option value=${status} .selected=${status === shown.conversation_status}>${word("status", status)}</option>`)}
+            </select></label
+          >`,
+        )}
         ${desk.isWriter ? html`<p class="actions"><button type="submit" class="button button-main" ?disabled=${this.isBusy}>${text("desk.save")}</button></p>` : nothing}
       </fieldset>
     </form>`;
@@ -249,8 +281,11 @@ export class ContactsPage extends SectionPage {
     if (!isTouched) this.#known = null;
   }
 
-  /** @param {Partial<ContactV2>} v2 */
-  #fields(v2) {
+  /**
+   * @param {Partial<ContactV2>} v2
+   * @param {unknown} [status]
+   */
+  #fields(v2, status = nothing) {
     const kinds = { name: "text", phone: "tel", email: "email", username: "text" };
     return html`${FIELDS.map(
         (field) => html`<label class="field"
@@ -259,6 +294,7 @@ export class ContactsPage extends SectionPage {
         /></label>`,
       )}
       <label class="field"><span>${text("contact.tags")}</span><input name="tags" autocomplete="off" placeholder=${text("contact.tags.more")} .value=${(v2.tags ?? []).join(", ")} /></label>
+      ${status}
       <label class="field"><span>${text("contact.notes")}</span><textarea name="notes" rows="3" maxlength="20000" .value=${v2.notes ?? ""}></textarea></label>`;
   }
 
@@ -273,7 +309,10 @@ export class ContactsPage extends SectionPage {
     // what is not touched is not written: a colleague may have changed it meanwhile
     const changed = changesOf(begun, now);
     if (!Object.keys(changed).length) return;
+    const field = /** @type {HTMLInputElement} */ (/** @type {HTMLFormElement} */ (event.target).elements.namedItem("phone"));
     return this.try(async () => {
+      // shown as it is kept, also where it is the same as before
+      if (typeof changed.phone === "string") field.value = changed.phone = await desk.readPhone(changed.phone);
       // what is shown may be older than what the user was told of
       let latest = this.#known && this.#known.version > v2.version ? this.#known : v2;
       for (let isWritten = false; !isWritten; ) {
@@ -301,10 +340,11 @@ export class ContactsPage extends SectionPage {
   #new(desk) {
     return html`${this.#back()}<h2>${text("contact.new")}</h2>${this.told()}
       <form
-        class="form card-plain"
+        class="form card-plain contact-fields"
         @submit=${(/** @type {SubmitEvent} */ event) => {
-          const { conversation_status: _, ...contact } = written(fieldsOf(event));
+          const { conversation_status: _, ...contact } = /** @type {Record<string, unknown>} */ (written(fieldsOf(event)));
           void this.try(async () => {
+            if (typeof contact.phone === "string") contact.phone = await desk.readPhone(contact.phone);
             const [made] = await desk.ask(desk.from("contacts_v2").insert({ ...contact, account_id: desk.account.id }).select("id"));
             location.hash = `/contacts/${made.id}`;
           });
@@ -345,6 +385,8 @@ export class ContactsPage extends SectionPage {
       const { token, expires_at } = await desk.call("invite_to_portal", { contact_id: v2.id });
       const address = new URL("../portal/", location.href.split("#")[0]);
       address.searchParams.set("invitation", token);
+      // for a customer whose browser speaks none of the languages of the page
+      address.searchParams.set("language", desk.account.language);
       this.link = { href: address.href, until: expires_at };
     });
   }

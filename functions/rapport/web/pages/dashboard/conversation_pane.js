@@ -1,18 +1,15 @@
 import { html, nothing } from "lit";
-import { repeat } from "lit/directives/repeat.js";
 import { Conflict } from "@rapport/live";
 import { markUnread } from "@rapport/live/desk";
 import { ConversationView } from "@rapport/live/elements/conversation_view.js";
 import { deskIcons } from "@rapport/live/elements/desk_icons.js";
 import "@rapport/live/elements/drop_down.js";
-import { appointmentTime, fieldOf, weekdayOf } from "@rapport/live/elements/format.js";
+import { appointmentTime, weekdayOf } from "@rapport/live/elements/format.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
-import { avatar, pill, reasonOf } from "@rapport/live/elements/parts.js";
+import { avatar, reasonOf } from "@rapport/live/elements/parts.js";
 import { text, word } from "@rapport/live/elements/texts.js";
-import { asidesOf } from "./asides.js";
 import { withHeld } from "./section_page.js";
-import { laterToday, nextWeek, tomorrow } from "./times.js";
 
 /** @import { Outbox } from "@rapport/live" */
 /** @import { DropDown } from "@rapport/live/elements/drop_down.js" */
@@ -21,27 +18,14 @@ import { laterToday, nextWeek, tomorrow } from "./times.js";
 /** @import { Aside, Note } from "./asides.js" */
 /** @import { Desk } from "./desk.js" */
 /** @import { Inbox } from "./inbox.js" */
+/** @import { Scheduled } from "./later_list.js" */
 /** @import { Opened } from "./opened.js" */
-
-/**
- * A row of `scheduled_messages`.
- *
- * @typedef {object} Scheduled
- * @property {string} id
- * @property {string} author_id
- * @property {string} author_name
- * @property {string} message
- * @property {string} wanted_at
- * @property {string} send_at
- * @property {"waiting" | "sent" | "cancelled" | "failed"} status
- * @property {string | null} error_message
- * @property {string} updated_at
- */
 
 const STATUSES = /** @type {const} */ (["open", "pending", "closed"]);
 // ms: so long a message that could not be sent at its time is shown
 const FAILED_LASTS = 86_400_000;
-const COLOURS = ["#1f77b4", "#2ca02c", "#d9822b", "#c23030", "#7157d9", "#0a6b6b"];
+/** @type {readonly Aside[]} */
+const NONE = [];
 
 /** The conversation that is open: who has it, what is done with it, its messages and notes. */
 export class ConversationPane extends PageElement {
@@ -64,6 +48,9 @@ export class ConversationPane extends PageElement {
     editingLater: { state: true },
     isLaterOpen: { state: true },
     isLabelling: { state: true },
+    asidesOf: { state: true },
+    menus: { state: true },
+    laterList: { state: true },
   };
 
   /** The asides of the notes as they were last told. @type {{ of: unknown, editing: string, asides: Aside[] } | null} */
@@ -102,6 +89,12 @@ export class ConversationPane extends PageElement {
     /** Whether what is sent later is unfolded. */
     this.isLaterOpen = false;
     this.isLabelling = false;
+    /** Makes notes and events of what is told; it comes with the first one. @type {typeof import("./asides.js").asidesOf | null} */
+    this.asidesOf = null;
+    /** They come with the first one that is opened. @type {typeof import("./conversation_menus.js") | null} */
+    this.menus = null;
+    /** Shows what is sent later; it comes with the first one. @type {typeof import("./later_list.js").laterList | null} */
+    this.laterList = null;
   }
 
   /**
@@ -134,7 +127,7 @@ export class ConversationPane extends PageElement {
         ${avatar(this.name, row?.customer_id ?? opened.id)}
         <div class="chat-who">
           <h2 title=${this.name}><bdi>${this.name}</bdi></h2>
-          <p class="muted">${row ? word("channel", row.channel) : ""}${booking ? html` · <bdi>${booking.service}</bdi>, ${appointmentTime(booking.startsAt)}` : nothing}</p>
+          <p class="muted">${row ? word("channel", row.channel) : ""}${booking ? html` · <bdi>${booking.service}</bdi>, ${appointmentTime(booking.startsAt, { zone: desk.account.time_zone })}` : nothing}</p>
         </div>
         ${this.#others(desk, opened)}
         <div class="chat-tools">${row ? this.#tools(desk, row) : nothing}</div>
@@ -163,7 +156,7 @@ export class ConversationPane extends PageElement {
         .drafts=${desk.drafts}
         @composer-slash=${(/** @type {CustomEvent<{ beginning: string | null }>} */ event) => (this.slash = event.detail.beginning)}
         @composer-choice=${(/** @type {CustomEvent<string>} */ event) => this.#fill(desk, opened, event.detail)}
-        @message-typed=${() => opened.staffTypes.say()}
+        @message-typed=${() => this.#typed(opened)}
         @messages-seen=${(/** @type {CustomEvent<{ conversationId: string, seq: number }>} */ event) => opened.marks.note(event.detail)}
       ></conversation-view>`;
   }
@@ -207,7 +200,8 @@ export class ConversationPane extends PageElement {
         .hasWords=${!!row.assignee_id}
         .face=${row.assignee_id ? html`${avatar(row.assignee_name ?? "", row.assignee_id)}<span class="chat-assignee-name"><bdi>${who}</bdi></span>` : deskIcons.handOver}
         button-class=${row.assignee_id ? "button" : "button-icon"}
-        .content=${() => this.#assignees(desk, row)}
+        @drop-open=${this.#loadMenus}
+        .content=${() => this.menus?.assignees(this.#menu(desk, row)) ?? nothing}
       ></drop-down>
       <label class="field-inline chat-status"
         ><span class="hidden">${text("inbox.status")}</span
@@ -215,8 +209,8 @@ export class ConversationPane extends PageElement {
           ${STATUSES.map((status) => html`<option value=${status} ?selected=${status === row.status} .selected=${status === row.status}>${word("status", status)}</option>`)}
         </select></label
       >
-      <drop-down .label=${text("desk.snooze")} .face=${deskIcons.snooze} button-class="button-icon" .content=${() => this.#snoozes(desk, row)}></drop-down>
-      <drop-down .label=${text("desk.labels")} .face=${deskIcons.tag} button-class="button-icon" .content=${() => this.#labels(desk, row)}></drop-down>
+      <drop-down .label=${text("desk.snooze")} .face=${deskIcons.snooze} button-class="button-icon" @drop-open=${this.#loadMenus} .content=${() => this.menus?.snoozes(this.#menu(desk, row)) ?? nothing}></drop-down>
+      <drop-down .label=${text("desk.labels")} .face=${deskIcons.tag} button-class="button-icon" @drop-open=${this.#loadMenus} .content=${() => this.menus?.labels(this.#menu(desk, row)) ?? nothing}></drop-down>
       <button type="button" class="button-icon" aria-label=${text("desk.unread")} title=${text("desk.unread")} @click=${() => this.#markUnread(desk, row)}>${deskIcons.unread}</button>`;
   }
 
@@ -240,84 +234,40 @@ export class ConversationPane extends PageElement {
   }
 
   /**
+   * What the menus show and do.
+   *
    * @param {Desk} desk
    * @param {InboxRow} row
    */
-  #assignees(desk, row) {
-    const others = desk.writers.filter(({ user_id }) => user_id !== row.assignee_id);
-    const online = this.look("desk", desk.presence)?.onlineUsers ?? {};
-    return html`<p class="drop-title">${text("desk.hand-over")}</p>
-      ${repeat(others, ({ user_id }) => user_id,
-        (member) => html`<button type="button" class="drop-item" @click=${() => this.#handOver(desk, row, member.user_id)}>
-          ${avatar(member.display_name, member.user_id)}
-          <span><bdi>${member.display_name}</bdi>${member.user_id === desk.userId ? html` <span class="muted">(${text("desk.you")})</span>` : nothing}</span>
-          ${member.person_id in online || member.user_id === desk.userId ? pill(text("desk.present"), "good") : nothing}
-        </button>`,
-      )}
-      ${row.assignee_id
-        ? html`<button type="button" class="drop-item" @click=${() => this.#do(() => desk.call("release_conversation", { conversation_id: row.id }))}>
-            ${icons.close}<span>${text("desk.release")}</span>
-          </button>`
-        : nothing}`;
+  #menu(desk, row) {
+    return {
+      desk,
+      row,
+      online: this.look("desk", desk.presence)?.onlineUsers ?? {},
+      all: this.look("labels", desk.labels) ? desk.labelRows : [],
+      isLabelling: this.isLabelling,
+      handOver: (/** @type {string} */ userId) => this.#handOver(desk, row, userId),
+      release: () => this.#do(() => desk.call("release_conversation", { conversation_id: row.id })),
+      snooze: (/** @type {Date | null} */ until) => this.#snooze(desk, row, until),
+      label: (/** @type {string} */ id, /** @type {boolean} */ isLabelled) => this.#label(desk, row, id, isLabelled),
+      beginLabel: (/** @type {Event} */ event) => this.#beginLabel(event),
+      makeLabel: (/** @type {SubmitEvent} */ event) => this.#makeLabel(desk, row, event),
+    };
   }
 
-  /**
-   * @param {Desk} desk
-   * @param {InboxRow} row
-   */
-  #snoozes(desk, row) {
-    const later = laterToday();
-    /** @type {[string, Date][]} */
-    const quick = [...(later ? [/** @type {[string, Date]} */ ([text("desk.later-today"), later])] : []), [text("desk.tomorrow"), tomorrow()], [text("desk.next-week"), nextWeek()]];
-    return html`<form class="drop-form" @submit=${(/** @type {SubmitEvent} */ event) => {
-      event.preventDefault();
-      this.#snooze(desk, row, new Date(valueOf(event, "at")));
-    }}>
-      <p class="drop-title">${text("desk.snooze")}</p>
-      ${quick.map(
-        ([label, at]) => html`<button type="button" class="drop-item" @click=${() => this.#snooze(desk, row, at)}>
-          <span>${label}</span><span class="muted">${weekdayOf(at.getTime())}</span>
-        </button>`,
-      )}
-      ${row.snoozed_until ? html`<button type="button" class="drop-item" @click=${() => this.#snooze(desk, row, null)}>${icons.close}<span>${text("desk.wake")}</span></button>` : nothing}
-      <label class="field"><span>${text("desk.at")}</span><input type="datetime-local" name="at" required value=${fieldOf(tomorrow().getTime())} /></label>
-      <button type="submit" class="button">${text("desk.snooze.until")}</button>
-    </form>`;
-  }
-
-  /**
-   * @param {Desk} desk
-   * @param {InboxRow} row
-   */
-  #labels(desk, row) {
-    const labels = this.look("labels", desk.labels) ? desk.labelRows : [];
-    return html`<p class="drop-title">${text("desk.labels")}</p>
-      <div class="drop-list">
-        ${repeat(labels, ({ id }) => id,
-          (label) => html`<label class="drop-item"
-            ><input
-              type="checkbox"
-              .checked=${!!row.label_ids?.includes(label.id)}
-              @change=${(/** @type {Event} */ event) => this.#label(desk, row, label.id, /** @type {HTMLInputElement} */ (event.target).checked)}
-            /><span class="label-dot" .style=${`--label: ${label.colour}`}></span><bdi>${label.name}</bdi></label
-          >`,
-        )}
-        ${labels.length ? nothing : html`<p class="muted drop-note">${text("desk.labels.none")}</p>`}
-      </div>
-      ${this.isLabelling
-        ? html`<form class="drop-form" @submit=${(/** @type {SubmitEvent} */ event) => this.#makeLabel(desk, row, event)}>
-            <label class="field"><span>${text("desk.label.name")}</span><input name="name" required maxlength="64" autocomplete="off" /></label>
-            <fieldset class="colours"><legend>${text("desk.label.colour")}</legend>
-              ${COLOURS.map(
-                (colour, index) => html`<label class="colour" .style=${`--label: ${colour}`}
-                  ><input type="radio" name="colour" value=${colour} ?checked=${index === 0} /><span class="hidden">${text("desk.colour", { n: index + 1 })}</span></label
-                >`,
-              )}
-            </fieldset>
-            <button type="submit" class="button button-main">${text("desk.label.make")}</button>
-          </form>`
-        : html`<button type="button" class="drop-item" @click=${() => (this.isLabelling = true)}>${icons.plus}<span>${text("desk.label.new")}</span></button>`}`;
-  }
+  /** @param {Event} event */
+  #loadMenus = async (event) => {
+    if (this.menus) return;
+    const drop = /** @type {DropDown} */ (event.target);
+    try {
+      this.menus = await import("./conversation_menus.js");
+    } catch (error) {
+      this.refusal = reasonOf(error);
+      return;
+    }
+    await this.updateComplete;
+    await drop.enter();
+  };
 
   /**
    * @param {Desk} desk
@@ -325,6 +275,11 @@ export class ConversationPane extends PageElement {
    */
   #asidesOf(desk, opened) {
     const notes = /** @type {readonly Note[]} */ (/** @type {unknown} */ (this.look("notes", opened.notes)?.rows ?? []));
+    const { asidesOf } = this;
+    if (!asidesOf) {
+      if (notes.length) void import("./asides.js").then((found) => (this.asidesOf = found.asidesOf), (error) => (this.refusal = reasonOf(error)));
+      return NONE;
+    }
     if (this.#asides?.of !== notes || this.#asides.editing !== this.editingNote) {
       const asides = asidesOf(notes, desk, {
         editing: this.editingNote,
@@ -363,41 +318,26 @@ export class ConversationPane extends PageElement {
    * @param {readonly Scheduled[]} rows
    */
   #scheduled(desk, rows) {
-    return html`<details class="later" ?open=${this.isLaterOpen || rows.some(({ status }) => status === "failed")}
-      @toggle=${(/** @type {Event} */ event) => (this.isLaterOpen = /** @type {HTMLDetailsElement} */ (event.target).open)}>
-      <summary>${icons.clock}${text("desk.later.count", { n: rows.length })}<span class="muted">${weekdayOf(rows[0].send_at)}</span></summary>
-      <ul>
-        ${repeat(rows, ({ id }) => id,
-          (row) => html`<li class="later-row">
-            ${this.editingLater === row.id
-              ? html`<form class="inline" @submit=${(/** @type {SubmitEvent} */ event) => this.#changeLater(desk, row, event)}>
-                  <label class="field"><span>${text("desk.at")}</span><input type="datetime-local" name="at" required value=${fieldOf(row.send_at)} /></label>
-                  <label class="field"><span>${text("desk.later.words")}</span><textarea name="message" rows="2" required maxlength="4096" .value=${row.message}></textarea></label>
-                  <div class="actions">
-                    <button type="submit" class="button button-main">${text("desk.save")}</button>
-                    <button type="button" class="button" @click=${() => this.#editLater(null)}>${text("desk.back")}</button>
-                  </div>
-                </form>`
-              : html`<p>
-                    <time datetime=${row.send_at}><strong>${weekdayOf(row.send_at)}</strong></time>
-                    ${row.author_id === desk.userId ? nothing : html`<bdi class="muted">${row.author_name}</bdi>`}
-                    ${row.send_at !== row.wanted_at && row.status === "waiting" ? html`<span class="muted">${text("desk.later.quiet")}</span>` : nothing}
-                  </p>
-                  <p class="later-words" dir="auto">${row.message}</p>
-                  ${row.status === "failed"
-                    ? html`<p class="bubble-trouble" role="alert">${text("chat.not-sent", { reason: row.error_message ?? "" })}</p>`
-                    : desk.isWriter
-                      ? html`<p class="actions">
-                          <button type="button" class="link" @click=${() => this.#editLater(row)}>${text("desk.change")}</button>
-                          <button type="button" class="link" @click=${() => this.#do(() => desk.ask(desk.from("scheduled_messages").update({ status: "cancelled" }).eq("id", row.id).select("id")))}>
-                            ${text("desk.later.cancel")}
-                          </button>
-                        </p>`
-                      : nothing}`}
-          </li>`,
-        )}
-      </ul>
-    </details>`;
+    const { laterList } = this;
+    if (!laterList) {
+      void import("./later_list.js").then((found) => (this.laterList = found.laterList), (error) => (this.refusal = reasonOf(error)));
+      return nothing;
+    }
+    return laterList({
+      desk,
+      rows,
+      isOpen: this.isLaterOpen,
+      unfold: (isOpen) => (this.isLaterOpen = isOpen),
+      editing: this.editingLater,
+      edit: (row) => this.#editLater(row),
+      change: (row, patch) => {
+        if (!Object.keys(patch).length) return this.#editLater(null);
+        return this.#do(async () => {
+          await desk.ask(desk.from("scheduled_messages").update(patch).eq("id", row.id).select("id"));
+          if (this.editingLater === row.id) this.#editLater(null);
+        });
+      },
+    });
   }
 
   /**
@@ -448,6 +388,13 @@ export class ConversationPane extends PageElement {
       ${isBad ? icons.warning : deskIcons.check}<span class="chat-note-words">${words}</span>
       <button type="button" class="button-icon" aria-label=${text("notification.dismiss")} @click=${() => (this.refusal = this.notice = "")}>${icons.close}</button>
     </p>`;
+  }
+
+  /** @param {Opened} opened */
+  #typed(opened) {
+    opened.staffTypes.say();
+    // what was refused is over once another text is begun
+    if (!this.#view()?.words) this.refusal = "";
   }
 
   /** @param {"reply" | "note"} mode */
@@ -539,6 +486,15 @@ export class ConversationPane extends PageElement {
     }
   }
 
+  /** Shows the fields of a new label, with the focus on its name: the button that had it is gone. @param {Event} event */
+  async #beginLabel(event) {
+    const drop = /** @type {DropDown | null} */ (/** @type {HTMLElement} */ (event.target).closest("drop-down"));
+    this.isLabelling = true;
+    await this.updateComplete;
+    await drop?.updateComplete;
+    /** @type {HTMLElement | null} */ (drop?.querySelector("input[name=name]"))?.focus();
+  }
+
   /**
    * @param {Desk} desk
    * @param {InboxRow} row
@@ -619,27 +575,6 @@ export class ConversationPane extends PageElement {
     await this.#do(async () => {
       const filled = await desk.call("fill_saved_reply", { reply_id, conversation_id: opened.id });
       this.#view()?.write?.(filled);
-    });
-  }
-
-  /**
-   * @param {Desk} desk
-   * @param {Scheduled} row
-   * @param {SubmitEvent} event
-   */
-  #changeLater(desk, row, event) {
-    event.preventDefault();
-    const message = valueOf(event, "message").trim();
-    const at = valueOf(event, "at");
-    const patch = {
-      ...(message === row.message ? {} : { message }),
-      // to the minute: what is not touched stays as it was
-      ...(at === fieldOf(row.send_at) ? {} : { send_at: new Date(at).toISOString() }),
-    };
-    if (!Object.keys(patch).length) return this.#editLater(null);
-    return this.#do(async () => {
-      await desk.ask(desk.from("scheduled_messages").update(patch).eq("id", row.id).select("id"));
-      if (this.editingLater === row.id) this.#editLater(null);
     });
   }
 

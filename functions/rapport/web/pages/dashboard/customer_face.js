@@ -59,6 +59,7 @@ export class CustomerFace extends PageElement {
               ? html`<h3>${text("jobs.title")}</h3>
                   <job-list
                     .source=${customer.jobs}
+                    .zone=${desk.account.time_zone}
                     .write=${desk.isWriter ? (/** @type {string} */ id, /** @type {Partial<Job>} */ patch) => customer.jobs.update(id, patch) : null}
                     .add=${desk.isWriter ? (/** @type {object} */ fields) => desk.ask(desk.from("jobs").insert({ ...fields, customer_id: customer.id, account_id: desk.account.id }).select("id")) : null}
                   ></job-list>`

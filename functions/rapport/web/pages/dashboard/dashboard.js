@@ -230,7 +230,7 @@ export class DashboardPage extends AppPage {
     this.desk?.close();
     // what is followed first is shown first
     this.inbox = new Inbox({ live, account, userId: this.userId });
-    this.desk = new Desk(supabase, live, account, this.members.filter(({ account_id }) => account_id === account.id), this.userId);
+    this.desk = new Desk(supabase, live, account, this.members.filter(({ account_id }) => account_id === account.id), this.userId, this.config?.functions_url);
   }
 
   /** @param {Event} event */

@@ -8,6 +8,7 @@ import { followDesk, stayAtDesk } from "@rapport/live/desk";
  * @typedef {object} Account
  * @property {string} id
  * @property {string} name
+ * @property {string | null} country
  * @property {string} time_zone
  * @property {"en" | "sl"} language
  * @property {boolean} assigns_in_turn
@@ -24,7 +25,7 @@ import { followDesk, stayAtDesk } from "@rapport/live/desk";
  * @typedef {{ id: string, account_id: string, short_code: string, title: string | null, text: string }} SavedReply
  */
 
-export const ACCOUNT_COLUMNS = "id,name,time_zone,language,assigns_in_turn,quiet_from,quiet_until";
+export const ACCOUNT_COLUMNS = "id,name,country,time_zone,language,assigns_in_turn,quiet_from,quiet_until";
 
 /**
  * The accounts for which the user works, by name, and who works for each.
@@ -60,13 +61,16 @@ export class Desk {
    * @param {Account} account
    * @param {readonly Member[]} members
    * @param {string} userId
+   * @param {string} [functionsUrl]
    */
-  constructor(supabase, live, account, members, userId) {
+  constructor(supabase, live, account, members, userId, functionsUrl) {
     this.supabase = /** @type {any} */ (supabase);
     this.live = live;
     this.account = account;
     this.members = members;
     this.userId = userId;
+    /** Of the HTTP functions, where there are any. */
+    this.functionsUrl = functionsUrl;
     /** Who is at the desk. @type {Presence} */
     this.presence = live.presence("desk", account.id);
     void this.presence.showMe();
@@ -150,6 +154,13 @@ export class Desk {
   /** @param {string} table */
   from(table) {
     return this.supabase.from(table);
+  }
+
+  /** A phone number as it is written in the account's country. @param {string} phone */
+  async readPhone(phone) {
+    // with the forms that need it
+    const { readPhone } = await import("../common/phone_reader.js");
+    return readPhone(this.supabase, this.functionsUrl, phone, this.account.id);
   }
 
   close() {

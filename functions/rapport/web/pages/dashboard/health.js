@@ -3,8 +3,9 @@ import { deskIcons } from "@rapport/live/elements/desk_icons.js";
 import { appointmentTime } from "@rapport/live/elements/format.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { emptiness, pill, skeleton, trouble } from "@rapport/live/elements/parts.js";
-import { text, word } from "@rapport/live/elements/texts.js";
+import { language, text, word } from "@rapport/live/elements/texts.js";
 import { followAnswer } from "./follow.js";
+import { healthWords } from "./health_words.js";
 import { SectionPage } from "./section_page.js";
 import { whyForm } from "./why.js";
 
@@ -57,9 +58,9 @@ export class HealthPage extends SectionPage {
             <span class="health-sign">${icons.warning}</span>
             <div class="card-words">
               <p class="card-title">${word("health", row.kind)}${row.subject ? html` · <bdi>${row.subject}</bdi>` : nothing}</p>
-              <p>${row.meaning}</p>
+              <p>${this.#words(desk, row)}</p>
               ${this.#reasonOf(row)}
-              <p class="health-remedy">${row.remedy}</p>
+              <p class="health-remedy">${this.#words(desk, row, ".remedy")}</p>
               <p class="muted">${text("health.since", { time: appointmentTime(row.since) })}</p>
               ${this.#way(desk, row)}
             </div>
@@ -69,6 +70,20 @@ export class HealthPage extends SectionPage {
       </ul>
       ${desk.isAdmin ? html`<section class="section-part"><h2>${text("why.title")}</h2><p class="muted">${text("why.lead")}</p>${whyForm()}</section>` : nothing}
     </div>`;
+  }
+
+  /**
+   * What the database says of it, or the same in the language of the page.
+   *
+   * @param {Desk} desk
+   * @param {Trouble} row
+   * @param {"" | ".remedy"} about
+   */
+  #words(desk, row, about = "") {
+    const own = about ? row.remedy : row.meaning;
+    if (desk.account.language === language) return own;
+    const facts = { subject: row.subject, count: String(row.count), since: appointmentTime(row.since) };
+    return healthWords(language, row.kind + about, facts) || own;
   }
 
   /** @param {Trouble} row */

@@ -97,6 +97,7 @@ export class InboxPane extends PageElement {
           .bookings=${inbox.bookings}
           .labels=${labels}
           .me=${desk.me?.display_name ?? ""}
+          .zone=${desk.account.time_zone}
           .isLoaded=${isLoaded && !(shown.isLoading && !shown.rows.length)}
           .hasMore=${shown.hasMore}
           .isFiltered=${isFiltered}

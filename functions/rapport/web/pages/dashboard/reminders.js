@@ -9,6 +9,7 @@ import { text, word } from "@rapport/live/elements/texts.js";
 import { SectionPage, fieldsOf, withHeld } from "./section_page.js";
 import "./template_field.js";
 import { sendable } from "./templates.js";
+import { noteField, variableButtons } from "./variables.js";
 
 /** @import { Reminder } from "@rapport/live/desk" */
 /** @import { Tables } from "../../database.types.js" */
@@ -25,6 +26,14 @@ import { sendable } from "./templates.js";
 
 const KINDS = /** @type {const} */ (["before_appointment", "after_job", "invoice_due_in", "invoice_overdue_by", "points_expire_in"]);
 const BY_MINUTES = new Set(["before_appointment", "after_job"]);
+/** What a rule can fill in, by what it reminds of. */
+const VARIABLES = /** @type {const} */ ({
+  before_appointment: ["contact.name", "appointment.time", "appointment.service", "account.name"],
+  after_job: ["contact.name", "appointment.time", "appointment.service", "account.name"],
+  invoice_due_in: ["contact.name", "invoice.number", "invoice.amount", "invoice.due_on", "account.name"],
+  invoice_overdue_by: ["contact.name", "invoice.number", "invoice.amount", "invoice.due_on", "account.name"],
+  points_expire_in: ["contact.name", "points.total", "account.name"],
+});
 const UNITS = /** @type {const} */ ({ days: 1440, hours: 60, minutes: 1 });
 
 /** The rules by which customers are reminded, what each would have sent, and what will be sent. */
@@ -121,7 +130,7 @@ export class RemindersPage extends SectionPage {
       <section class="section-part" aria-labelledby="upcoming-title">
         <h2 id="upcoming-title">${text("desk.rules.upcoming")}</h2>
         ${upcoming.error ? trouble(text("desk.rules.failed"), upcoming.error) : nothing}
-        ${upcoming.rows.length ? reminderTable(upcoming.rows) : html`<p class="muted">${text("desk.rules.upcoming.none")}</p>`}
+        ${upcoming.rows.length ? reminderTable(upcoming.rows, desk.account.time_zone) : html`<p class="muted">${text("desk.rules.upcoming.none")}</p>`}
         ${upcoming.hasMore ? html`<button type="button" class="button" @click=${() => this.#upcoming?.loadMore()}>${text("inbox.more")}</button>` : nothing}
       </section>
     </div>`;
@@ -134,7 +143,7 @@ export class RemindersPage extends SectionPage {
   #form(desk, rule) {
     const isByMinutes = BY_MINUTES.has(this.kind);
     const [amount, unit] = amountOf(rule?.kind === this.kind ? rule.minutes : 1440);
-    return html`<form class="form" @submit=${(/** @type {SubmitEvent} */ event) => this.#save(desk, rule, event)}>
+    return html`<form class="form" @focusin=${noteField} @submit=${(/** @type {SubmitEvent} */ event) => this.#save(desk, rule, event)}>
       <label class="field"><span>${text("desk.rules.name")}</span><input name="name" required maxlength="200" autocomplete="off" .value=${rule?.name ?? ""} /></label>
       <div class="form-row">
         <label class="field"
@@ -159,12 +168,13 @@ export class RemindersPage extends SectionPage {
       </div>
       <template-field .templates=${this.templates} .value=${this.template} .empty=${text("desk.rules.no-template")} @template-change=${(/** @type {CustomEvent} */ event) => (this.template = event.detail)}></template-field>
       <label class="field"><span>${text("desk.rules.text")}</span><textarea name="text" rows="3" maxlength="2000" .value=${rule?.text ?? ""} placeholder=${text("desk.rules.text.more")}></textarea></label>
+      ${variableButtons(VARIABLES[this.kind])}
       <div class="actions">
         <button type="submit" name="do" value="save" class="button button-main" ?disabled=${this.isBusy}>${text("desk.save")}</button>
         <button type="submit" name="do" value="try" class="button" ?disabled=${this.isBusy}>${text("desk.rules.try")}</button>
         <button type="button" class="button" @click=${() => this.#edit(undefined)}>${text("desk.back")}</button>
       </div>
-      ${this.trial ? trialOf(this.trial) : nothing}
+      ${this.trial ? trialOf(this.trial, desk.account.time_zone) : nothing}
     </form>`;
   }
 
@@ -232,28 +242,44 @@ export class RemindersPage extends SectionPage {
   }
 }
 
-/** @param {Trial} trial */
-function trialOf(trial) {
+/**
+ * @param {Trial} trial
+ * @param {string} zone
+ */
+function trialOf(trial, zone) {
   const dropped = Object.entries(trial.dropped);
   return html`<section class="trial" role="status">
     <p><strong>${text("desk.rules.would", { n: trial.sent })}</strong></p>
     ${dropped.length ? html`<p class="muted">${text("desk.rules.would-not", { reasons: dropped.map(([reason, n]) => `${word("desk.reason", reason)}: ${n}`).join(", ") })}</p>` : nothing}
-    ${trial.reminders.length ? reminderTable(trial.reminders.map((row) => ({ ...row, rule_name: "" }))) : nothing}
+    ${trial.reminders.length ? reminderTable(trial.reminders.map((row) => ({ ...row, rule_name: "" })), zone) : nothing}
   </section>`;
 }
 
-/** @param {readonly Reminder[]} rows */
-function reminderTable(rows) {
+/**
+ * @param {readonly Reminder[]} rows
+ * @param {string} zone of the business, by whose clocks rules and quiet hours go
+ */
+function reminderTable(rows, zone) {
   return html`<ul class="reminders">
     ${rows.map(
       (row) => html`<li>
-        <time datetime=${row.send_at ?? row.due_at}>${appointmentTime(row.send_at ?? row.due_at)}</time>
+        <time datetime=${row.send_at ?? row.due_at}>${appointmentTime(row.send_at ?? row.due_at, { zone })}</time>
         <span class="card-words"><strong><bdi>${row.customer_name ?? text("inbox.unnamed")}</bdi></strong> <span class="muted"><bdi>${row.rule_name}</bdi></span>
           ${row.message ? html`<span class="reminder-words"><bdi>${row.message}</bdi></span>` : nothing}</span>
-        ${row.way ? pill(word("channel", row.way), "calm") : pill(row.why_not ?? text("desk.rules.dropped"), "warn")}
+        ${row.way ? pill(word("channel", row.way), "calm") : pill(whyNot(row), "warn")}
       </li>`,
     )}
   </ul>`;
+}
+
+/**
+ * Why it is not sent, in the language of the page; in that of the account where the page has no word.
+ *
+ * @param {Reminder} row
+ */
+function whyNot({ reason, why_not: words }) {
+  const known = reason ? word("desk.reason", reason) : "";
+  return known && known !== reason ? known.charAt(0).toLocaleUpperCase() + known.slice(1) : (words ?? text("desk.rules.dropped"));
 }
 
 /** When a rule reminds, in words. @param {Rule} rule */

@@ -8,6 +8,7 @@ import { text, word } from "@rapport/live/elements/texts.js";
 import { languageChoice } from "../common/app_page.js";
 import { ACCOUNT_COLUMNS } from "./desk.js";
 import { SectionPage, fieldsOf, withHeld } from "./section_page.js";
+import { variableButtons } from "./variables.js";
 
 /** @import { Desk, Label, SavedReply } from "./desk.js" */
 
@@ -105,22 +106,12 @@ export class SettingsPage extends SectionPage {
         <label class="field"><span>${text("desk.replies.title")}</span><input name="title" maxlength="200" autocomplete="off" .value=${row?.title ?? ""} /></label>
       </div>
       <label class="field"><span>${text("desk.replies.text")}</span><textarea name="text" rows="4" required maxlength="4096" .value=${row?.text ?? ""}></textarea></label>
-      <p class="variables" role="group" aria-label=${text("desk.replies.variables")}>
-        ${VARIABLES.map((name) => html`<button type="button" class="tag variable" @click=${this.#insert}>{{${name}}}</button>`)}
-      </p>
+      ${variableButtons(VARIABLES)}
       <div class="actions">
         <button type="submit" class="button button-main" ?disabled=${this.isBusy}>${text("desk.save")}</button>
         <button type="button" class="button" @click=${() => this.#edit("")}>${text("desk.back")}</button>
       </div>
     </form>`;
-  }
-
-  /** Puts a variable where the cursor is. @param {Event} event */
-  #insert(event) {
-    const button = /** @type {HTMLElement} */ (event.target);
-    const field = /** @type {HTMLTextAreaElement | null | undefined} */ (button.closest("form")?.querySelector("textarea"));
-    field?.setRangeText(button.textContent?.trim() ?? "", field.selectionStart, field.selectionEnd, "end");
-    field?.focus();
   }
 
   /**

@@ -1,5 +1,7 @@
 import { html, nothing } from "lit";
 import { PageElement } from "@rapport/live/elements/live_element.js";
+import { labelOf } from "@rapport/live/elements/template_label.js";
+import { fieldsOf } from "@rapport/live/elements/template_words.js";
 import { text } from "@rapport/live/elements/texts.js";
 
 /** @import { Template } from "./templates.js" */
@@ -49,9 +51,10 @@ export class TemplateField extends PageElement {
   /** @param {Template} template */
   #filled(template) {
     const given = this.value?.variables ?? {};
+    const labels = new Map(fieldsOf(/** @type {any} */ (template)).map((field) => [field.variable, labelOf(field)]));
     return html`${namesOf(template).map(
         (name) => html`<label class="field"
-          ><span>${text("desk.template.variable", { name })}</span
+          ><span>${labels.get(name) ?? text("desk.template.variable", { name })}</span
           ><input required maxlength="1024" .value=${given[name] ?? ""} @input=${(/** @type {InputEvent} */ event) => this.#fill(name, event)}
         /></label>`,
       )}

@@ -47,7 +47,7 @@ export class PhonePage extends PageElement {
         <label class="field"
           ><span>${text("phone.who")}</span
           ><select @change=${this.#choose}>
-            ${this.phones.map((phone, index) => html`<option value=${index} ?selected=${phone === this.phone}>${text("phone.to", phone)}</option>`)}
+            ${this.phones.map((phone, index) => html`<option value=${index} ?selected=${phone === this.phone}>${text("phone.choice", phone)}</option>`)}
           </select></label
         >
         <p class="muted">${text("phone.local")}</p>

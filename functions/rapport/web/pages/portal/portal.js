@@ -9,9 +9,12 @@ import "@rapport/live/elements/realtime_notification.js";
 import { filtered } from "@rapport/live/elements/filtered.js";
 import { amountOf, appointmentTime } from "@rapport/live/elements/format.js";
 import { icons } from "@rapport/live/elements/icons.js";
+import { reasonOf } from "@rapport/live/elements/parts.js";
 import { ReadMarks } from "@rapport/live/elements/read_marks.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 import { AppPage, WrongPage, connectionNote, languageChoice, rowsOf } from "../common/app_page.js";
+import { readPhone } from "../common/phone_reader.js";
+import { NotFound, refusal } from "../../live/errors.js";
 import { Away } from "./away.js";
 
 /** @import { Invoice, Job, LoyaltySubscription, Message, MessageSubscription, Outbox, ProfileSubscription, Subscription } from "@rapport/live" */
@@ -34,12 +37,15 @@ export class PortalPage extends AppPage {
     talk: { state: true },
     outbox: { state: true },
     missed: { state: true },
+    invitation: { state: true },
   };
 
   constructor() {
     super();
-    /** @type {{ id: string, name: string | null, account_name: string } | null} */
+    /** @type {{ id: string, name: string | null, account_name: string, account_time_zone: string } | null} */
     this.customer = null;
+    /** What the page was opened to accept. @type {{ account_name: string, email: string | null } | null} */
+    this.invitation = null;
     /** @type {ProfileSubscription | null} */
     this.profile = null;
     /** @type {Subscription<Job, {}> | null} */
@@ -75,12 +81,34 @@ export class PortalPage extends AppPage {
 
   /** @override */
   get heading() {
-    return text("portal.title");
+    return this.invitation ? text("portal.invited", { business: this.invitation.account_name }) : text("portal.title");
   }
 
   /** @override */
   get lead() {
-    return text("portal.sign");
+    return text(this.invitation ? "portal.invited.more" : "portal.sign");
+  }
+
+  /** @override */
+  get knownEmail() {
+    return this.invitation?.email ?? "";
+  }
+
+  /** @override */
+  get prefersLink() {
+    return !!this.invitation;
+  }
+
+  /** Says who has invited, to somebody who comes by the link of an invitation. @override */
+  async greet() {
+    const token = new URLSearchParams(location.search).get("invitation");
+    if (!token || !this.supabase) return;
+    const { data, error, status } = await this.supabase.rpc("portal_invitation", { token });
+    if (!error) return void (this.invitation = data);
+    const refused = refusal(error, status);
+    // who has a login signs in without it
+    if (refused instanceof NotFound) history.replaceState(null, "", location.pathname);
+    this.refusal ||= reasonOf(refused);
   }
 
   /** @override */
@@ -100,18 +128,21 @@ export class PortalPage extends AppPage {
   async #claim() {
     const token = new URLSearchParams(location.search).get("invitation");
     if (!token || !this.supabase) return;
-    const { error } = await this.supabase.rpc("claim_portal_invitation", { token });
+    const { error, status } = await this.supabase.rpc("claim_portal_invitation", { token });
     // it is good for once
     history.replaceState(null, "", location.pathname);
-    if (error) throw new Error(error.message);
+    if (error) throw refusal(error, status);
   }
+
+  /** A number as it is written in the country of the business. @param {string} phone */
+  #readPhone = (phone) => (this.supabase ? readPhone(this.supabase, this.config?.functions_url, phone) : Promise.resolve(phone));
 
   /** @override */
   async enter() {
     const { supabase, live } = this;
     if (!supabase || !live) return;
     await this.#claim();
-    const [customer] = await rowsOf(supabase.from("my_profile").select("id,name,account_name").order("id").limit(1));
+    const [customer] = await rowsOf(supabase.from("my_profile").select("id,name,account_name,account_time_zone").order("id").limit(1));
     if (!customer) {
       const accounts = await rowsOf(supabase.from("accounts").select("id").limit(1));
       if (accounts.length) throw new WrongPage(text("portal.staff"), "dashboard");
@@ -122,7 +153,7 @@ export class PortalPage extends AppPage {
     this.chat = { customerId: customer.id };
     this.profile = live.profile(customer.id);
     this.jobs = live.jobs(customer.id, {
-      onInsert: (job) => this.#note("job", text("toast.job.new"), jobText(job), "jobs"),
+      onInsert: (job) => this.#note("job", text("toast.job.new"), this.#jobText(job), "jobs"),
       onUpdate: (job, old) => this.#jobChanged(job, old),
     });
     this.invoices = live.invoices(customer.id, {
@@ -181,6 +212,7 @@ export class PortalPage extends AppPage {
           <h2 id="jobs-title">${text("jobs.title")}</h2>
           <job-list
             .source=${this.jobs}
+            .zone=${this.#zone}
             .unread=${unread.byJob}
             @job-chat=${(/** @type {CustomEvent<Job>} */ event) => this.#show("chat", event.detail.id)}
           ></job-list>
@@ -195,7 +227,7 @@ export class PortalPage extends AppPage {
         </section>
         <section class="part part-profile" aria-labelledby="profile-title">
           <h2 id="profile-title">${text("profile.title")}</h2>
-          <div class="card-plain"><profile-form .source=${this.profile}></profile-form></div>
+          <div class="card-plain"><profile-form .source=${this.profile} .readPhone=${this.#readPhone}></profile-form></div>
           <div class="card-plain"><push-switch .supabase=${this.supabase} .kinds=${PUSHES}></push-switch></div>
         </section>
         <section class="part part-chat" aria-labelledby="chat-title" ?data-booking=${!!job}>
@@ -204,7 +236,7 @@ export class PortalPage extends AppPage {
               ? html`<button type="button" class="button-icon" aria-label=${text("portal.chat.back")} @click=${() => (this.talk = "")}>${icons.back}</button>`
               : nothing}
             <h2 id="chat-title"><bdi>${job ? job.service_type : text("portal.chat")}</bdi></h2>
-            ${job ? html`<p class="muted">${appointmentTime(job.starts_at)}</p>` : nothing}
+            ${job ? html`<p class="muted">${appointmentTime(job.starts_at, { zone: this.#zone })}</p>` : nothing}
           </div>
           ${this.#talking(job ?? null, business)}
         </section>
@@ -302,14 +334,24 @@ export class PortalPage extends AppPage {
     else this.missed = this.away?.words() || this.missed;
   }
 
+  /** The time zone of the business, in which its appointments are. */
+  get #zone() {
+    return this.customer?.account_time_zone ?? "";
+  }
+
+  /** @param {Job} job */
+  #jobText(job) {
+    return text("toast.job.text", { service: job.service_type, time: appointmentTime(job.starts_at, { zone: this.#zone }) });
+  }
+
   /**
    * @param {Job} job
    * @param {Job | null} old
    */
   #jobChanged(job, old) {
     // what changes nothing for the customer is no news
-    if (job.status !== old?.status) this.#note("job", word("toast.job", job.status), jobText(job), "jobs");
-    else if (job.starts_at !== old.starts_at) this.#note("job", text("toast.job.moved"), jobText(job), "jobs");
+    if (job.status !== old?.status) this.#note("job", word("toast.job", job.status), this.#jobText(job), "jobs");
+    else if (job.starts_at !== old.starts_at) this.#note("job", text("toast.job.moved"), this.#jobText(job), "jobs");
   }
 
   /**
@@ -351,11 +393,6 @@ const PUSHED = { message: "chat", appointment: "jobs", invoice: "invoices", poin
 function badge(unread) {
   if (!unread) return nothing;
   return html`<span class="badge"><span aria-hidden="true">${unread}</span><span class="hidden">${text("inbox.unread", { n: unread })}</span></span>`;
-}
-
-/** @param {Job} job */
-function jobText(job) {
-  return text("toast.job.text", { service: job.service_type, time: appointmentTime(job.starts_at) });
 }
 
 /** @param {Invoice} invoice */

@@ -1,0 +1,97 @@
+/**
+ * What is refused, in Slovene: by the database's code and the field that is meant, or by the code
+ * alone. In braces, the facts of the refusal. What is not here is told in the database's own words.
+ *
+ * @type {Readonly<Record<string, string>>}
+ */
+export const refusals = {
+  // whatever it is about
+  NotSignedIn: "Seja je potekla. Prijavite se znova.",
+  Unavailable: "Strežnik trenutno ni dosegljiv ali je preobremenjen. Poskusite čez nekaj trenutkov.",
+  "42501": "Tega ne smete narediti.",
+  PT403: "Tega ne smete narediti.",
+  PT404: "Tega ni več ali pa ni na voljo za vas.",
+  PT413: "To je preveč naenkrat.",
+  // contacts and profiles
+  "PT422 name": "Vpišite ime. Ima lahko največ 200 znakov.",
+  "PT422 phone": "To ni telefonska številka s plusom in kodo države. Zapišite jo na primer takole: +38640111222.",
+  "PT422 phone readings": "Številko je mogoče prebrati na več načinov: {readings}. Zapišite jo s plusom in kodo države.",
+  "PT422 email": "To ni e-naslov. Zapišite enega, na primer ana@example.com.",
+  "PT422 username": "To ni uporabniško ime: ima od 1 do 100 znakov, brez presledkov in brez @.",
+  "PT422 tags": "Oznak je preveč ali pa je katera predolga: dovoljenih je 100, vsaka z največ 100 znaki.",
+  "PT422 notes": "Opombe so predolge: dovoljenih je 20.000 znakov.",
+  "PT422 query": "Iskanje ima lahko največ 200 znakov.",
+  "PT422 drop": "Stika ni mogoče združiti s samim seboj.",
+  "PT422 fields": "Potrditi je mogoče samo podatke, po katerih je stik znan.",
+  "PT409 version": "To je medtem spremenil nekdo drug. Poglejte in poskusite znova.",
+  "PT409 phone": "Ta telefonska številka pripada drugemu stiku. Združite stika ali popravite številko.",
+  "PT409 email": "Ta e-naslov pripada drugemu stiku. Združite stika ali popravite naslov.",
+  "PT409 username": "To uporabniško ime pripada drugemu stiku. Združite stika ali popravite ime.",
+  "PT409 portal_user_id": "Oba stika imata prijavo v portal. Enemu jo najprej končajte.",
+  "PT409 tags": "Skupaj bi imela več kot 100 oznak. Najprej jih nekaj odstranite.",
+  "PT409 notes": "Opombi bi bili skupaj daljši od 20.000 znakov. Najprej ju skrajšajte.",
+  // invitations to the portal
+  "PT404 token": "Vabilo ne velja ali ne velja več. Prosite podjetje za novo.",
+  "PT410 token": "Vabilo je poteklo. Prosite podjetje za novo.",
+  "PT409 token": "Ta stranka že ima prijavo. Prijavite se z njo ali prosite podjetje, da jo odstrani.",
+  // conversations
+  "PT422 message": "Sporočilo mora imeti od 1 do 4096 znakov.",
+  "PT422 type": "Od zadnjega sporočila stranke je minilo več kot 24 ur. Pošljite predlogo.",
+  "PT422 reply_to": "Sporočila, na katero odgovarjate, v tem pogovoru ni.",
+  "PT422 conversation_id": "V tem pogovoru to ni mogoče.",
+  "PT422 template": "Takrat WhatsApp ne bo sprejel prostega besedila. Izberite predlogo.",
+  "PT422 send_at": "Pošljete lahko pozneje, vendar v prihodnjem letu. Izberite drug čas.",
+  "PT422 until": "Odložite lahko do časa v prihodnjem letu. Izberite drug čas.",
+  "PT422 mentions": "V zapisku lahko omenite le člane podjetja.",
+  "PT422 note": "Zapisek mora imeti od 1 do 4096 znakov.",
+  "PT422 user_id": "Pogovor lahko predate le lastniku, skrbniku ali agentu podjetja.",
+  "PT422 customer_id": "Stranka nima potrjene številke, zato ji na WhatsApp ni mogoče pisati. Vpišite številko pri stiku ali potrdite tisto, ki jo je zapisala stranka.",
+  "PT409 customer_id": "Nobena številka WhatsApp tega podjetja trenutno ne pošilja.",
+  "PT409 conversation_status": "Odprt je že drug pogovor z isto osebo. Nadaljujte v njem ali ga najprej zaprite.",
+  "PT409 conversation_id": "Tega pogovora ni mogoče spremeniti: ima ga že nekdo drug ali pa v njem ni sporočila druge strani.",
+  "PT409 error_code": "WhatsApp bi to sporočilo spet zavrnil.",
+  // labels and saved replies
+  "PT409 name": "To ime je že v rabi.",
+  "PT422 colour": "To ni barva.",
+  "PT422 label_id": "Te oznake ni ali pa jih ima pogovor že preveč.",
+  "PT409 short_code": "Ta kratka koda je že v rabi.",
+  "PT422 short_code": "Kratka koda ima od 1 do 32 malih črk, števk, vezajev in podčrtajev.",
+  "PT422 title": "Naslov ima lahko največ 200 znakov.",
+  "PT422 text": "Besedilo ni v redu. Uporabite le spremenljivke s seznama.",
+  "PT422 text variable": "{{{variable}}} za to stranko nima vrednosti. Napišite besedilo na roko.",
+  // appointments, invoices, points
+  "PT422 service_type": "Vpišite storitev. Ima lahko največ 200 znakov.",
+  "PT422 starts_at": "To ni čas, ob katerem bi se termin lahko začel.",
+  "PT422 ends_at": "Termin se mora končati po začetku.",
+  "PT409 starts_at": "Končan ali odpovedan termin ne more dobiti drugega časa. Ustvarite novega.",
+  "PT409 status": "To stanje ne more slediti sedanjemu.",
+  "PT409 number": "Račun s to številko že obstaja.",
+  "PT422 number": "Številka računa ima od 1 do 64 znakov.",
+  "PT422 amount_minor": "Znesek ni v redu.",
+  "PT422 currency": "Valuta ima tri velike črke, na primer EUR.",
+  "PT422 due_on": "Rok plačila ni v redu.",
+  "PT422 points": "Vpišite število točk, večje od 0.",
+  "PT409 points": "Stranka ima {points} točk; {wanted} jih ni mogoče porabiti.",
+  "PT422 expires_on": "Potečejo lahko le pridobljene in dodatne točke.",
+  "PT422 description": "Opis je predolg.",
+  // reminders
+  "PT422 minutes": "Čas ni v redu: pred terminom od 5 minut do enega leta, po njem največ eno leto.",
+  "PT422 days": "Število dni ni v redu: dovoljenih je od 0 do 365.",
+  "PT422 whatsapp_channel_id": "Izberite številko, s katere se pošlje predloga.",
+  // the business
+  "PT422 time_zone": "To ni časovni pas. Izberite ga s seznama, na primer Europe/Ljubljana.",
+  "PT422 country": "To ni država.",
+  "PT422 quiet_until": "Ure miru potrebujejo dva različna časa ali nobenega.",
+  // Metakocka
+  "PT409 company_id": "To podjetje v Metakocki je povezano drugam.",
+  "PT422 company_id": "Oznaka podjetja ima od 1 do 64 črk, števk, vezajev in podčrtajev.",
+  "PT409 choice": "Medtem se je spremenilo. Poglejte vprašanje znova.",
+  "PT422 choice": "Izberite eno od ponujenih možnosti.",
+  // signing in
+  over_email_send_rate_limit: "Poslanih je bilo preveč pisem. Poskusite čez minuto.",
+  over_request_rate_limit: "Preveč poskusov. Poskusite čez nekaj minut.",
+  email_address_invalid: "To ni e-naslov.",
+  email_not_confirmed: "Najprej potrdite svoj e-naslov: sledite povezavi v pismu.",
+  weak_password: "Geslo je prešibko.",
+  user_banned: "Ta prijava je blokirana.",
+};
