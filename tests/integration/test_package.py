@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ from tests.sql.outbound import conversation, post
 from tests.stacks import Start
 from tests.world import ALPINE, ALPINE_NUMBER, World, seed_uuid
 
-from rapport.commands.package.bundle import NEVER_DEPLOYED, Bundle, _ignored, build
+from rapport.commands.package.bundle import PACKAGE, Bundle, build, modules_of_functions
 from rapport.commands.package.command import read
 from rapport.commands.package.document import Document
 from rapport.commands.package.template import template_of
@@ -65,7 +64,8 @@ def test_the_zip_has_what_the_functions_need_compiled_and_nothing_else(
     assert bundle.size == bundle.file.stat().st_size
     names = [path.name for path in (folder / "rapport").iterdir()]
     assert {"handlers", "whatsapp", "store"} <= set(names)
-    assert set(names).isdisjoint(NEVER_DEPLOYED)
+    # what people start, and what is about a table of contacts
+    assert set(names).isdisjoint({"client", "commands", "contacts", "local", "server", "web"})
     tops = {path.name for path in folder.iterdir()}
     assert tops.isdisjoint({"boto3", "botocore", "pydantic_settings", "rich", "supabase"})
     assert not list(folder.glob("*.dist-info"))
@@ -85,13 +85,12 @@ def test_the_zip_has_what_the_functions_need_compiled_and_nothing_else(
     assert len(sources) > 100
 
 
-def test_of_our_folders_the_modules_alone_are_packed(tmp_path: Path) -> None:
-    for folder in ("inner", ".venv", "__pycache__"):
-        (tmp_path / folder).mkdir()
-    for name in (".env", "key.pem", "notes.txt", "one.py", "one.py~", ".one.py", "py.typed"):
-        (tmp_path / name).touch()
-    copied = shutil.copytree(tmp_path, tmp_path.with_name("copy"), ignore=_ignored)
-    assert {one.name for one in copied.rglob("*")} == {"inner", "one.py"}
+def test_of_our_folders_the_imported_modules_alone_are_packed(folder: Path) -> None:
+    packed = {path.relative_to(folder) for path in (folder / "rapport").rglob("*")}
+    modules = {path for path in packed if path.suffix == ".py"}
+    assert {PACKAGE.parent / path for path in modules} == set(modules_of_functions())
+    # no key, no environment and no notes that somebody keeps beside them
+    assert {path.suffix for path in packed if (folder / path).is_file()} == {".py", ".pyc"}
 
 
 def test_the_same_sources_give_the_same_bytes(bundle: Bundle, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 from pydantic import BaseModel
 
 from rapport import settings
-from rapport.commands.package.bundle import NEVER_DEPLOYED, PACKAGE
 from rapport.commands.package.command import read, roles
 from rapport.commands.package.document import Document
 from rapport.commands.package.roles import resources_of
@@ -156,7 +155,3 @@ def test_what_the_template_would_not_have_is_refused(
     variables = {"sls:stage": "prod", "self:service": "rapport"}
     with pytest.raises(ConfigError, match=words):
         template_of(Document.read(file, variables))
-
-
-def test_what_is_left_out_is_what_is_never_deployed() -> None:
-    assert {path.name for path in PACKAGE.iterdir()} >= set(NEVER_DEPLOYED)

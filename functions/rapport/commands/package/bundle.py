@@ -9,6 +9,7 @@ Sources: docs.aws.amazon.com, "Working with .zip file archives for Python Lambda
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -24,8 +25,7 @@ from rapport.errors import ConfigError
 
 PROJECT = Path(__file__).parents[4]
 PACKAGE = PROJECT / "functions" / "rapport"
-# rooms that only other machines need
-NEVER_DEPLOYED = ("client", "commands", "local", "server", "web", "__main__.py")
+_ROOM = "rapport."
 # where Lambda unpacks the zip: tracebacks name files there
 HOME = "/var/task"
 # wheels by Lambda's names of architectures; its newer runtimes have glibc 2.34
@@ -85,7 +85,10 @@ def build(
         _install(root, architecture, version)
         _prune(root)
         progress("Our modules …")
-        shutil.copytree(PACKAGE, root / "rapport", ignore=_ignored)
+        for module in modules_of_functions():
+            target = root / "rapport" / module.relative_to(PACKAGE)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(module, target)
         progress("Compiling …")
         _compile(root, version)
         progress("Packing …")
@@ -95,16 +98,41 @@ def build(
     return Bundle(file, file.stat().st_size, unpacked, parts)
 
 
-def _ignored(folder: str, names: list[str]) -> list[str]:
-    # modules alone: somebody may keep a key or an environment beside them
-    left_out = [
-        name
-        for name in names
-        if name == "__pycache__"
-        or name.startswith(".")
-        or not (name.endswith(".py") or Path(folder, name).is_dir())
-    ]
-    return [*left_out, *NEVER_DEPLOYED] if Path(folder) == PACKAGE else left_out
+def modules_of_functions() -> list[Path]:
+    """Our modules that the functions import, one from another, with the packages they are in.
+
+    What commands, clients and this machine's stack alone import stays out of the zip.
+    """
+    waiting = sorted((PACKAGE / "handlers").glob("*.py"))
+    found: set[Path] = set()
+    while waiting:
+        module = waiting.pop()
+        if module in found:
+            continue
+        found.add(module)
+        folders = [each for each in module.parents if each.is_relative_to(PACKAGE)]
+        waiting += [folder / "__init__.py" for folder in folders]
+        waiting += _imported_by(module)
+    return sorted(found)
+
+
+def _imported_by(module: Path) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(module.read_text())):
+        match node:
+            case ast.ImportFrom(module=str(name), names=names):
+                imported = [name, *(f"{name}.{one.name}" for one in names)]
+            case ast.Import(names=names):
+                imported = [one.name for one in names]
+            case _:
+                continue
+        for name in imported:
+            if name.startswith(_ROOM):
+                path = PACKAGE.joinpath(*name.split(".")[1:])
+                yield from (
+                    file
+                    for file in (path.with_suffix(".py"), path / "__init__.py")
+                    if file.exists()
+                )
 
 
 def _install(root: Path, architecture: str, version: str) -> None:
