@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from rapport import settings
+from rapport.commands.package.bundle import PACKAGE
 from rapport.commands.package.command import read, roles
 from rapport.commands.package.document import Document
 from rapport.commands.package.roles import resources_of
