@@ -148,22 +148,30 @@ create function private.number_step(whatsapp_channel_id uuid, is_for_sending boo
 as $$
 declare
     number public.whatsapp_channels;
+    paused_at timestamptz;
     facts jsonb;
 begin
     select w.*
     into number
     from public.whatsapp_channels w
     where w.id = number_step.whatsapp_channel_id;
+    select least(a.paused_at, number.paused_at)
+    into paused_at
+    from public.accounts a
+    where a.id = number.account_id;
     facts := jsonb_build_object(
         'whatsapp_channel_id', number.id,
         'phone_number_id', number.phone_number_id,
         'display_phone_number', number.display_phone_number,
         'stopped_at', number.stopped_at,
         'error_code', number.stopped_code,
-        'reason', number.stopped_reason
+        'reason', number.stopped_reason,
+        'paused_at', paused_at
     );
     if is_for_sending and number.stopped_at is not null then
         return private.as_step('number.stopped', false, facts);
+    elsif is_for_sending and paused_at is not null then
+        return private.as_step('number.paused', false, facts);
     end if;
     return private.as_step('number.registered', true, facts);
 end

@@ -2879,6 +2879,10 @@ values
     ('why.number.stopped', 'sl', 'Od {stopped_at} se s številke {display_phone_number} nič ne pošilja: {reason}'),
     ('why.number.stopped.remedy', 'en', 'Solve it at Meta, then let the number send again (resume_channel): what waits is sent.'),
     ('why.number.stopped.remedy', 'sl', 'Odpravite razlog pri podjetju Meta, nato spet vključite pošiljanje (resume_channel): kar čaka, bo poslano.'),
+    ('why.number.paused', 'en', 'Since {paused_at} nothing is sent from the number {display_phone_number}: a person has paused it, or the whole account.'),
+    ('why.number.paused', 'sl', 'Od {paused_at} se s številke {display_phone_number} nič ne pošilja: nekdo je ustavil številko ali ves račun.'),
+    ('why.number.paused.remedy', 'en', 'Resume it (resume_sending): what waits is sent.'),
+    ('why.number.paused.remedy', 'sl', 'Nadaljujte pošiljanje (resume_sending): kar čaka, bo poslano.'),
     ('why.number.unknown', 'en', 'The number {phone_number_id} is not registered here.'),
     ('why.number.unknown', 'sl', 'Številka {phone_number_id} tu ni vpisana.'),
     ('why.number.unknown.remedy', 'en', 'Have the number registered (whatsapp_channels), then have its webhooks applied by rapport replay.'),
@@ -3567,22 +3571,30 @@ create function private.number_step(whatsapp_channel_id uuid, is_for_sending boo
 as $$
 declare
     number public.whatsapp_channels;
+    paused_at timestamptz;
     facts jsonb;
 begin
     select w.*
     into number
     from public.whatsapp_channels w
     where w.id = number_step.whatsapp_channel_id;
+    select least(a.paused_at, number.paused_at)
+    into paused_at
+    from public.accounts a
+    where a.id = number.account_id;
     facts := jsonb_build_object(
         'whatsapp_channel_id', number.id,
         'phone_number_id', number.phone_number_id,
         'display_phone_number', number.display_phone_number,
         'stopped_at', number.stopped_at,
         'error_code', number.stopped_code,
-        'reason', number.stopped_reason
+        'reason', number.stopped_reason,
+        'paused_at', paused_at
     );
     if is_for_sending and number.stopped_at is not null then
         return private.as_step('number.stopped', false, facts);
+    elsif is_for_sending and paused_at is not null then
+        return private.as_step('number.paused', false, facts);
     end if;
     return private.as_step('number.registered', true, facts);
 end

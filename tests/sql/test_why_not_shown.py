@@ -349,6 +349,11 @@ def test_the_way_out_names_its_first_broken_link(desk: World) -> None:
             assert code(why(desk, name)) == "number.stopped", name
         # what came does not need it
         assert code(why(desk, "wamid.fine/1==")) is None
+    for table in ("whatsapp_channels", "accounts"):
+        pause = f"update public.{table} set paused_at = %s"
+        with changed(desk, pause, f"update public.{table} set paused_at = null", ago(hours=1)):
+            assert code(why(desk, first)) == "number.paused", table
+            assert code(why(desk, "wamid.fine/1==")) is None
     wait = "update private.outbound_queue set not_before = now() - interval '10 minutes'"
     desk.owner.execute(wait.encode())
     desk.owner.execute(
