@@ -1,14 +1,20 @@
 /** The texts of the language that the user reads: the one that was chosen, or the browser's. */
 
 /** @import { Plural, Texts } from "./texts/en.js" */
-/** @typedef {keyof Texts} TextKey */
+/** @import { SectionTexts } from "./texts/sections_en.js" */
+/** @typedef {keyof (Texts & SectionTexts)} TextKey */
 
-/** Each comes only to those who read it. @type {Record<string, { name: string, load: () => Promise<Texts>, loadRefusals?: () => Promise<Readonly<Record<string, string>>> }>} */
+/** Each comes only to those who read it. @type {Record<string, { name: string, load: () => Promise<Texts>, loadSections: () => Promise<SectionTexts>, loadRefusals?: () => Promise<Readonly<Record<string, string>>> }>} */
 const LANGUAGES = {
-  en: { name: "English", load: async () => (await import("./texts/en.js")).en },
+  en: {
+    name: "English",
+    load: async () => (await import("./texts/en.js")).en,
+    loadSections: async () => (await import("./texts/sections_en.js")).en,
+  },
   sl: {
     name: "Slovenščina",
     load: async () => (await import("./texts/sl.js")).sl,
+    loadSections: async () => (await import("./texts/sections_sl.js")).sl,
     loadRefusals: async () => (await import("./texts/refusals_sl.js")).refusals,
   },
 };
@@ -26,9 +32,15 @@ export const locale = navigator.languages.find((one) => codeOf(one) === language
 /** @type {Readonly<Record<string, string>>} */
 const NO_WORDS = {};
 // of English there are none: what refuses says so in English
-const [texts, refusals] = await Promise.all([LANGUAGES[language].load(), LANGUAGES[language].loadRefusals?.() ?? NO_WORDS]);
+const [loaded, refusals] = await Promise.all([LANGUAGES[language].load(), LANGUAGES[language].loadRefusals?.() ?? NO_WORDS]);
+const texts = /** @type {Texts & SectionTexts} */ ({ ...loaded });
 const plurals = new Intl.PluralRules(locale);
 const numbers = new Intl.NumberFormat(locale);
+
+/** Adds the texts of the dashboard's sections, which pages without them do without. */
+export async function loadSections() {
+  Object.assign(texts, await LANGUAGES[language].loadSections());
+}
 
 /**
  * A text with its values, `{name}` being the place of one. Of a plural, `n` chooses the form.

@@ -9,7 +9,7 @@ import { icons } from "@rapport/live/elements/icons.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
 import { avatar, reasonOf } from "@rapport/live/elements/parts.js";
 import { text, word } from "@rapport/live/elements/texts.js";
-import { withHeld } from "./section_page.js";
+import { withHeld } from "./held.js";
 
 /** @import { Outbox } from "@rapport/live" */
 /** @import { DropDown } from "@rapport/live/elements/drop_down.js" */

@@ -3,8 +3,11 @@ import { deskIcons } from "@rapport/live/elements/desk_icons.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
 import { reasonOf } from "@rapport/live/elements/parts.js";
+import { loadSections } from "@rapport/live/elements/texts.js";
 
 /** @import { Desk } from "./desk.js" */
+
+await loadSections();
 
 /** What the sections of the desk have in common: what is being done, and what was refused. */
 export class SectionPage extends PageElement {
@@ -55,23 +58,6 @@ export class SectionPage extends PageElement {
       this.isBusy = false;
     }
   }
-}
-
-/**
- * Rows, with the one that is being changed as it was when that began: its form stays where it is,
- * with all that is typed in it, while others change or delete the row.
- *
- * @template {{ readonly id: string }} R
- * @param {readonly R[]} rows in the order of a column
- * @param {R | null} held
- * @param {keyof R} column
- * @returns {readonly R[]}
- */
-export function withHeld(rows, held, column) {
-  if (!held) return rows;
-  const others = rows.filter(({ id }) => id !== held.id);
-  const place = others.findIndex((row) => row[column] > held[column]);
-  return others.toSpliced(place < 0 ? others.length : place, 0, held);
 }
 
 /**

@@ -7,7 +7,8 @@ import "@rapport/live/elements/push_switch.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 import { languageChoice } from "../common/app_page.js";
 import { ACCOUNT_COLUMNS } from "./desk.js";
-import { SectionPage, fieldsOf, withHeld } from "./section_page.js";
+import { withHeld } from "./held.js";
+import { SectionPage, fieldsOf } from "./section_page.js";
 import { variableButtons } from "./variables.js";
 
 /** @import { Desk, Label, SavedReply } from "./desk.js" */
