@@ -154,7 +154,7 @@ def _functions(
     is_there = sql.SQL(", ").join(sql.SQL("exists (select from {})").format(one) for one in empty)
     statements = [
         # one plan for all: a statement for each costs more than what most of them find
-        sql.SQL("now := array[{}]; there := array[{}];").format(marks, is_there),
+        sql.SQL("now := array[{}]::text[]; there := array[{}]::boolean[];").format(marks, is_there),
         *(
             sql.SQL(
                 "if now[{0}] is distinct from marks[{0}] then"

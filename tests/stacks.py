@@ -79,6 +79,9 @@ def hold_schedules(database: Database) -> None:
         for every in function.schedules
     ]
     with psycopg.connect(database.url(), autocommit=True) as connection:
+        # a test of Realtime alone has none of our schema
+        if connection.execute("select to_regclass('private.schedule_runs')").fetchone() == (None,):
+            return
         connection.cursor().executemany(
             "insert into private.schedule_runs (function, every, began_at, run, run_until)"
             " values (%s, %s, now(), gen_random_uuid(), '2100-01-01')",

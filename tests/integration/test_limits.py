@@ -151,10 +151,11 @@ def test_an_estimate_is_refused_with_a_sentence(
 ) -> None:
     path = f"contacts?account_id=eq.{ALPINE}&limit=1"
 
-    assert office.ask("stranger", "HEAD", path, headers=headers).status_code == 400
-    refused = office.ask("stranger", "GET", path, headers=headers)
-
-    assert refused.status_code == 400
+    for _ in range(20):
+        assert office.ask("stranger", "HEAD", path, headers=headers).status_code == 400
+        # PostgREST has ended the connection
+        refused = office.ask("stranger", "GET", path, headers=headers)
+        assert refused.status_code == 400
     assert "content-range" not in refused.headers
     assert refused.json() == {
         "code": "PT400",

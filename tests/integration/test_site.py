@@ -427,7 +427,12 @@ def test_a_telephone_in_the_network(new_page: Open, stack: Stack, desk: Desk) ->
 def test_each_page_loads_little_and_once(new_page: Open, desk: Desk) -> None:
     desk.call("post_message", customer_id=CILKA, message="Welcome.")
     # start, phone and mails are smaller; what comes with sign-in counts, too
-    for path, name in (("", None), ("phone/", None), ("portal/", "Cilka"), ("dashboard/", "Olivia")):
+    for path, name in (
+        ("", None),
+        ("phone/", None),
+        ("portal/", "Cilka"),
+        ("dashboard/", "Olivia"),
+    ):
         page = new_page("mail/")
         files: dict[str, Any] = {}
         page.on("response", lambda one, files=files: files.setdefault(one.url, one))
@@ -483,7 +488,8 @@ def test_files_for_any_host(
     assert "Content-Security-Policy: default-src 'none'" in capsys.readouterr().out
     assert sorted(one.name for one in tmp_path.iterdir()) == ["pages"]
     names = {one.name for one in folder.iterdir()}
-    assert names == {"assets", "config.json", "dashboard", "index.html", "index.html.gz", "portal"}
+    pages = {f"{name}{ending}" for name in ("404.html", "index.html") for ending in ("", ".gz")}
+    assert names == {"assets", "config.json", "dashboard", "portal"} | pages
     assert stack.secret_key not in "".join(
         one.read_text(errors="replace") for one in folder.rglob("*") if one.is_file()
     )

@@ -98,6 +98,9 @@ def test_answers_have_the_types_that_comments_declare(full: World, schema: Schem
         invite = b"select public.invite_to_portal(%(other)s)"
         [(invitation,)] = connection.execute(invite, about(full, ALPINE)).fetchall()
     with undone(full, "stranger") as connection:
+        asked = b"select public.portal_invitation(%(token)s)"
+        check("portal_invitation", connection.execute(asked, invitation).fetchall())
+    with undone(full, "stranger") as connection:
         claim = b"select public.claim_portal_invitation(%(token)s)"
         check("claim_portal_invitation", connection.execute(claim, invitation).fetchall())
     full.owner.execute("update auth.users set email_confirmed_at = now()")

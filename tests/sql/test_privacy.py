@@ -186,7 +186,8 @@ STATEMENTS = (
     """,
     "insert into private.message_failures values (%(message)s, %(account)s)",
     """
-    insert into private.untaken_conversations values (%(thread)s, %(account)s)
+    insert into private.unclosed_conversations (conversation_id, account_id, is_open)
+    values (%(thread)s, %(account)s, true)
     on conflict do nothing
     """,
     """

@@ -60,9 +60,11 @@ class Pages:
             Route("/phone/messages", _kept_to(own, self._write), methods=["POST"]),
             Route("/", files),
             *(
-                Mount(f"/{name}", files)
+                route
                 for name in (*site.LOCAL, site.ASSETS)
                 if name not in (site.START, site.MISSING)
+                # without the slash it leads there
+                for route in (Mount(f"/{name}", files), Route(f"/{name}", files))
             ),
             Mount("/", _Missing(files)),
         ]

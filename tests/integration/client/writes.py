@@ -249,6 +249,13 @@ VALUES: Mapping[str, Callable[[Draw], Any]] = {
     "begin_upload.type": _one("image"),
     "loyalty_transactions.type": _one("earned", "earned", "bonus", "redeemed"),
     "type": _one("text"),
+    "export_contact.table_name": _one(None),
+    "export_contact.after": _one(None),
+    "hold_contact.reason": _one("a lawsuit"),
+    "invite_member.role": _one("agent"),
+    "invite_member.display_name": _one("Somebody"),
+    "resume_sending.withdraw": _one(True, False),
+    "send_template.template": _one({"name": "hello", "language": "en"}),
     # the rest
     "is_wanted": _one(True, False),
     "mentions": lambda draw: draw.one([], [draw.of("member")]),

@@ -62,6 +62,6 @@ insert into public.conversation_activity (
 select m.id, m.account_id, m.contact_id, m.messages, m.at, m.at
 from made m;
 
-insert into private.untaken_conversations (conversation_id, account_id)
-select m.id, m.account_id
+insert into private.unclosed_conversations (conversation_id, account_id, is_open)
+select m.id, m.account_id, true
 from made m;

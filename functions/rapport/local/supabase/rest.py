@@ -114,10 +114,15 @@ class RestProxy:
         target = path + b"?" + query if query else path
         given = dict(scope["headers"])
         has_body = b"content-length" in given or b"transfer-encoding" in given
+        own = [self._host]
+        if scope["method"] == "HEAD":
+            # PostgREST ends the connection after its answer and does not say so: the next request
+            # would be lost on it
+            own.append((b"connection", b"close"))
         return httpx.Request(
             scope["method"],
             self._upstream,
-            headers=[self._host, *_end_to_end(scope["headers"], dropped=NOT_FORWARDED)],
+            headers=[*own, *_end_to_end(scope["headers"], dropped=NOT_FORWARDED)],
             content=Request(scope, receive).stream() if has_body else None,
             # as a target, since httpx would re-encode a URL
             extensions={"timeout": TIMEOUT.as_dict(), "target": target},

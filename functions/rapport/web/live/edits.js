@@ -46,7 +46,7 @@ export class Edits {
     this.#onTheWay.add(edit);
     this.#hub.touch(table);
     try {
-      const record = { ...known, ...(await this.#hub.server.insist(() => this.#hub.server.update(view, id, patch))) };
+      const record = { ...known, ...(await this.#hub.server.update(view, id, patch)) };
       this.#onTheWay.delete(edit);
       const version = Number(record.version);
       this.#hub.take([{ table, id, version, operation: "UPDATE", record, old_record: null }]);

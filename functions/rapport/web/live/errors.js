@@ -99,11 +99,12 @@ export function refusal(error, status) {
   if (status === 401 || TOKEN.test(code)) return new NotSignedIn("Sign in again: the session has ended.", { code });
   // the words of errors that the database's functions did not write may hold what is not the caller's
   const isOurs = code.startsWith("PT") || code === "42501";
-  const details = error.details ?? "";
+  const facts = isOurs ? Object.fromEntries([...(error.details ?? "").matchAll(/(\w+): ([^;]*)/g)].map((found) => found.slice(1))) : {};
   if (status === 0 || status === 429 || status >= 502 || AWAY.test(code)) {
     return new Unavailable((isOurs && error.message) || "The server can't be reached, or is too busy. It is asked again.", {
       code,
-      retryAfter: Number(/\bretry after: (\d+) s/.exec(details)?.[1] ?? 0) * 1000,
+      // retry after: 2 s
+      retryAfter: (parseInt(facts.after) || 0) * 1000,
     });
   }
   if (OLDER.test(code)) {
@@ -112,9 +113,9 @@ export function refusal(error, status) {
   const kind = REFUSALS.find(([codes]) => codes.test(code))?.[1] ?? LiveError;
   return new kind(isOurs && error.message ? error.message : `The server refused this (code ${code || status}).`, {
     code,
-    field: /\bfield: ([\w.]+)/.exec(details)?.[1],
+    field: facts.field,
     hint: isOurs ? (error.hint ?? undefined) : undefined,
-    facts: isOurs ? Object.fromEntries([...details.matchAll(/(\w+): ([^;]*)/g)].map(([, name, fact]) => [name, fact])) : undefined,
+    facts,
   });
 }
 
@@ -127,7 +128,7 @@ export function refusal(error, status) {
 export function asLiveError(thrown) {
   if (thrown instanceof LiveError) return thrown;
   report(thrown);
-  return new LiveError("Something unforeseen went wrong. It is tried again.", { cause: thrown });
+  return new LiveError("Something unforeseen went wrong. It is asked again.", { cause: thrown });
 }
 
 /**

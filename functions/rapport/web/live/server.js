@@ -18,10 +18,6 @@ import { NotSignedIn, Unavailable, Unreadable, refusal } from "./errors.js";
 
 const PAGE = 1000;
 const IDS_IN_A_URL = 100;
-// what is refused so because other requests of the user are at work, a moment later is not: ms
-const CROWDED = "PT429";
-const MOMENT = 2000;
-const MOST_TRIES = 4;
 
 /**
  * The project's REST interface as the signed-in user, on the app's own client. Every method throws
@@ -172,26 +168,6 @@ export class Server {
     const { data, error, status } = await query.retry(false).abortSignal(AbortSignal.timeout(this.timing.requestTimeout));
     if (error) throw refusal(error, status);
     return data;
-  }
-
-  /**
-   * Does something that a user waits for; again where the server has done nothing of it, since it
-   * has too many of the user's requests at work.
-   *
-   * @template T
-   * @param {() => Promise<T>} work
-   * @returns {Promise<T>}
-   */
-  async insist(work) {
-    for (let tries = 1; ; tries++) {
-      try {
-        return await work();
-      } catch (error) {
-        const isCrowded = error instanceof Unavailable && error.code === CROWDED && error.retryAfter <= MOMENT;
-        if (!isCrowded || tries === MOST_TRIES) throw error;
-        await new Promise((resolve) => setTimeout(resolve, error.retryAfter));
-      }
-    }
   }
 
   get #schema() {

@@ -8,7 +8,7 @@ import { Store } from "./store.js";
 /** @import { Server } from "./server.js" */
 /** @import { Source } from "./sources.js" */
 
-const OTHER_VERSION = "Some rows can't be read and stay as they were: the database is of another version than this client. Load the page again.";
+const OTHER_VERSION = "Some rows can't be read and stay as they were. The database is of another version than this client. Load the page again.";
 
 /**
  * What a subscription shows: never changed, and the same object until something else is shown.

@@ -172,7 +172,7 @@ export class SharedTopic {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         if (!this.#isHeard) this.#tabs.steal();
-        this.#answer?.(new Unavailable("Another tab does not connect. Changes are asked for meanwhile."));
+        this.#answer?.(new Unavailable("Live updates are away (another tab). Changes are asked for meanwhile."));
       }, timeout);
       this.#answer = (error) => {
         clearTimeout(timer);

@@ -38,6 +38,11 @@ export function backoff(timing, attempt) {
   return between(longest / 4, longest);
 }
 
+/** @param {number} ms */
+export function pause(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
 /**
  * Waits until a bell rings, at most so many milliseconds; but as long as the server has asked for.
  *
@@ -46,8 +51,7 @@ export function backoff(timing, attempt) {
  * @param {number} [retryAfter]
  */
 export async function wait(bell, longest, retryAfter) {
-  if (retryAfter) await new Promise((resolve) => setTimeout(resolve, retryAfter));
-  else await bell.wait(longest);
+  await (retryAfter ? pause(retryAfter) : bell.wait(longest));
 }
 
 /**

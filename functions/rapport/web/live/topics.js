@@ -2,7 +2,7 @@ import { Bell } from "./bell.js";
 import { NotAllowed, NotSignedIn, asLiveError } from "./errors.js";
 import { personId } from "./presence.js";
 import { keyOf } from "./scope.js";
-import { about, backoff, wait } from "./timing.js";
+import { about, backoff, wait, pause } from "./timing.js";
 import { SharedTopic, Tabs } from "./tabs.js";
 import { Topic } from "./topic.js";
 
@@ -323,7 +323,7 @@ export class Topics {
     const { realtime } = this.server.supabase;
     if (!realtime.isConnected()) {
       // at most a moment: it may be the network that is gone
-      await Promise.race([realtime.disconnect(), new Promise((resolve) => setTimeout(resolve, 500))]);
+      await Promise.race([realtime.disconnect(), pause(500)]);
     }
   }
 

@@ -1,5 +1,6 @@
 import { personId } from "@rapport/live";
 import { followDesk, stayAtDesk } from "@rapport/live/desk";
+import { insist } from "../../live/desk/insist.js";
 
 /** @import { SupabaseClient } from "@supabase/supabase-js" */
 /** @import { Live, Presence } from "@rapport/live" */
@@ -137,7 +138,7 @@ export class Desk {
    */
   call(name, given) {
     const { server } = this.live.hub;
-    return server.insist(() => server.rpc(name, given));
+    return insist(() => server.rpc(name, given));
   }
 
   /**
@@ -148,7 +149,7 @@ export class Desk {
    */
   ask(query) {
     const { server } = this.live.hub;
-    return server.insist(() => server.ask(query));
+    return insist(() => server.ask(query));
   }
 
   /** @param {string} table */
