@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from rapport.local import site
@@ -60,14 +60,13 @@ class Pages:
             Route("/phone/messages", _kept_to(own, self._write), methods=["POST"]),
             Route("/", files),
             *(
-                route
+                Mount(f"/{name}", files)
                 for name in (*site.LOCAL, site.ASSETS)
                 if name not in (site.START, site.MISSING)
-                # without the slash it leads there
-                for route in (Mount(f"/{name}", files), Route(f"/{name}", files))
             ),
-            Mount("/", _Missing(files)),
         ]
+        # what answers an address that no route has, with or without a slash at its end
+        self.missing: ASGIApp = _Missing(files)
 
     async def stop(self) -> None:
         await self._http.aclose()

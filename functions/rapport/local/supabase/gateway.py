@@ -109,7 +109,7 @@ def create_app(stack: Stack) -> Starlette:
     bounded_posting = Bounded(realtime.posting, at_once=POSTS_AT_ONCE, waiting=WAITING)
     # keys that everybody may see, and what the links in mails lead to
     open_paths = frozenset({"/auth/v1/.well-known/jwks.json", "/auth/v1/verify"})
-    return Starlette(
+    gateway = Starlette(
         routes=[
             Route("/health", _health),
             Mount("/rest/v1", RequireApiKey(shared_rest, keys)),
@@ -137,6 +137,8 @@ def create_app(stack: Stack) -> Starlette:
         ],
         lifespan=lifespan,
     )
+    gateway.router.default = pages.missing
+    return gateway
 
 
 def main() -> None:
