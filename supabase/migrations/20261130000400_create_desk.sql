@@ -4857,13 +4857,23 @@ $$;
 create function private.is_change_of_account(change jsonb, waba_id text, p private.person)
     returns boolean
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
 declare
     number constant text := change #>> '{value,metadata,phone_number_id}';
 begin
-    return coalesce(number = any (p.phone_number_ids), waba_id = any (p.waba_ids), false);
+    return coalesce(number = any (p.phone_number_ids), false)
+        or coalesce(waba_id = any (p.waba_ids), false)
+            and (
+                number is null
+                -- one that nobody has yet: the business may add it, and its webhooks are tried again
+                or coalesce(
+                    private.webhook_account(
+                        phone_number_id => number, waba_id => is_change_of_account.waba_id)
+                        = p.account_id,
+                    false)
+            );
 end
 $$;
 
@@ -5296,7 +5306,13 @@ values
     $$r.whatsapp_channel_id = any (p.channel_ids) and r.phone_key = any (p.phone_keys)$$,
     null, null, false, true, '{}', null, null, null),
 ('private.send_paces', 'delete',
-    $$r.whatsapp_channel_id = any (p.channel_ids) and r.recipient = any (p.ids)$$,
+    -- a recipient is the thread_key of conversations
+    $$r.whatsapp_channel_id = any (p.channel_ids)
+      and r.recipient = any (array(
+          select k.kind || ':' || i
+          from unnest(array['phone', 'bsuid']) as k (kind)
+          cross join unnest(p.ids) i
+      ))$$,
     null, null, false, true, '{}', null, null, null),
 
 -- the contact

@@ -308,7 +308,13 @@ values
     $$r.whatsapp_channel_id = any (p.channel_ids) and r.phone_key = any (p.phone_keys)$$,
     null, null, false, true, '{}', null, null, null),
 ('private.send_paces', 'delete',
-    $$r.whatsapp_channel_id = any (p.channel_ids) and r.recipient = any (p.ids)$$,
+    -- a recipient is the thread_key of conversations
+    $$r.whatsapp_channel_id = any (p.channel_ids)
+      and r.recipient = any (array(
+          select k.kind || ':' || i
+          from unnest(array['phone', 'bsuid']) as k (kind)
+          cross join unnest(p.ids) i
+      ))$$,
     null, null, false, true, '{}', null, null, null),
 
 -- the contact
