@@ -4551,6 +4551,28 @@ end
 $$;
 
 
+create function private.is_login_of_others(user_id uuid, contact_ids uuid[])
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return exists (
+        select
+        from public.account_members m
+        where m.user_id = is_login_of_others.user_id
+    )
+    or exists (
+        select
+        from public.contacts c
+        where c.portal_user_id = is_login_of_others.user_id
+          and c.id <> all (is_login_of_others.contact_ids)
+    );
+end
+$$;
+
+
 create function private.person_of(account_id uuid, contact_id uuid)
     returns private.person
     language plpgsql
@@ -4670,13 +4692,7 @@ begin
         ) as f (user_id)
         join auth.users u
             on u.id = f.user_id
-        where not exists (select from public.account_members m where m.user_id = f.user_id)
-          and not exists (
-              select
-              from public.contacts c
-              where c.portal_user_id = f.user_id
-                and c.id <> all (p.contact_ids)
-          )
+        where not private.is_login_of_others(user_id => f.user_id, contact_ids => p.contact_ids)
     );
     p.partner_ids := array(
         select m.metakocka_id
@@ -4816,6 +4832,8 @@ comment on function private.kept_contact_of(uuid, uuid) is
     'The contact itself, or the one into which it was merged at last.';
 comment on function private.any_of(text[]) is
     'A regular expression for one of these words.';
+comment on function private.is_login_of_others(uuid, uuid[]) is
+    'Whether a login is a member''s of any account, or another contact''s than these.';
 comment on function private.person_of(uuid, uuid) is
     'Everything by which the rows of a contact''s person are found.';
 comment on function private.messages_of(private.person) is
@@ -4857,13 +4875,23 @@ $$;
 create function private.is_change_of_account(change jsonb, waba_id text, p private.person)
     returns boolean
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
 declare
     number constant text := change #>> '{value,metadata,phone_number_id}';
 begin
-    return coalesce(number = any (p.phone_number_ids), waba_id = any (p.waba_ids), false);
+    return coalesce(number = any (p.phone_number_ids), false)
+        or coalesce(waba_id = any (p.waba_ids), false)
+            and (
+                number is null
+                -- one that nobody has yet: the business may add it, and its webhooks are tried again
+                or coalesce(
+                    private.webhook_account(
+                        phone_number_id => number, waba_id => is_change_of_account.waba_id)
+                        = p.account_id,
+                    false)
+            );
 end
 $$;
 
@@ -5017,7 +5045,7 @@ create table private.personal_tables (
                 check (treatment in ('delete', 'change', 'keep', 'none')),
     -- the person's rows
     condition   text,
-    -- of a change: the rows that still have to be changed, and how
+    -- the rows that are due: all if null, for a change those that still have to be changed; and how
     to_do       text,
     assignments text,
     -- a large table without an index for the condition is read block by block, once
@@ -5033,7 +5061,11 @@ create table private.personal_tables (
     constraint personal_tables_condition_check
         check ((condition is not null) = (treatment in ('delete', 'change'))),
     constraint personal_tables_change_check
-        check (num_nonnulls(to_do, assignments) = case treatment when 'change' then 2 else 0 end),
+        check (
+            (assignments is not null) = (treatment = 'change')
+            and (to_do is not null or treatment <> 'change')
+            and (to_do is null or treatment in ('delete', 'change'))
+        ),
     constraint personal_tables_why_check
         check (treatment = 'delete' or why is not null)
 );
@@ -5276,7 +5308,8 @@ values
     $$request = private.without_ids(r.request, p.partner_ids || p.contact_ids::text[])$$,
     false, false, '{}', null, null, 'A run was about others too.'),
 ('private.partner_intents', 'delete', $$r.contact_id = any (p.contact_ids)$$,
-    null, null, false, true, '{}', null, null, null),
+    'not private.may_make_partner(r)',
+    null, false, true, '{}', null, null, null),
 ('private.metakocka_dirty', 'delete', $$r.contact_id = any (p.contact_ids)$$,
     null, null, false, true, '{}', null, null, null),
 ('public.metakocka_contact_mappings', 'delete', $$r.contact_id = any (p.contact_ids)$$,
@@ -5296,7 +5329,13 @@ values
     $$r.whatsapp_channel_id = any (p.channel_ids) and r.phone_key = any (p.phone_keys)$$,
     null, null, false, true, '{}', null, null, null),
 ('private.send_paces', 'delete',
-    $$r.whatsapp_channel_id = any (p.channel_ids) and r.recipient = any (p.ids)$$,
+    -- a recipient is the thread_key of conversations
+    $$r.whatsapp_channel_id = any (p.channel_ids)
+      and r.recipient = any (array(
+          select k.kind || ':' || i
+          from unnest(array['phone', 'bsuid']) as k (kind)
+          cross join unnest(p.ids) i
+      ))$$,
     null, null, false, true, '{}', null, null, null),
 
 -- the contact
@@ -5327,7 +5366,8 @@ values
     false, true, '{}', null, null,
     'The blanked row stays for the invoices that have to be kept, and so that its id is no other''s.'),
 
--- the login, if it is used for nothing else
+-- The login, if it is used for nothing else. Its rows in auth go in one transaction: somebody else
+-- may take a login at any time, and needs it whole.
 ('public.push_subscriptions', 'delete', $$r.user_id = any (p.user_ids)$$,
     null, null, false, true, array['auth', 'p256dh'], null, null, null),
 ('public.notification_choices', 'delete', $$r.user_id = any (p.user_ids)$$,
@@ -5347,11 +5387,6 @@ values
     null, null, false, true, '{}', null, null, null),
 ('auth.identities', 'delete', $$r.user_id = any (p.user_ids)$$,
     null, null, false, true, '{}', null, null, null),
--- not in a database of this machine
-('auth.audit_log_entries', 'delete',
-    $$r.payload ->> 'actor_id' = any (p.user_ids::text[])
-      or r.payload #>> '{traits,user_id}' = any (p.user_ids::text[])$$,
-    null, null, true, false, '{}', null, null, null),
 ('auth.users', 'delete', $$r.id = any (p.user_ids)$$,
     null, null, false, true,
     array[
@@ -5359,6 +5394,11 @@ values
         'email_change_token_current', 'phone_change_token', 'reauthentication_token'
     ],
     null, null, null),
+-- not in a database of this machine
+('auth.audit_log_entries', 'delete',
+    $$r.payload ->> 'actor_id' = any (p.user_ids::text[])
+      or r.payload #>> '{traits,user_id}' = any (p.user_ids::text[])$$,
+    null, null, true, false, '{}', null, null, null),
 
 -- last, since the erasure itself broadcasts: ids alone
 ('realtime.messages', 'delete',
@@ -5488,7 +5528,7 @@ create table private.erasures (
     word_kinds text[] not null,
     step       text not null default 'rows'
                constraint erasures_step_check
-               check (step in ('rows', 'files', 'statistics', 'search')),
+               check (step in ('rows', 'partners', 'files', 'statistics', 'search')),
     -- in rows: the entry of personal_tables; in statistics and search: the table
     place      bigint not null default 0,
     -- in a table that is read block by block: the partition and the block
@@ -5635,6 +5675,8 @@ comment on function private.require_owned_contact(uuid) is
     place are one transaction, so an erasure that was cut off goes on where it was.
 
         rows        the entries of personal_tables, in their order
+        partners    a call that may have made a partner at Metakocka has no outcome yet: the sync
+                    finds it, then rows goes on with what the sync has written meanwhile
         files       the worker removes them from the bucket, and says so
         statistics  samples of columns, which Postgres keeps for its planner
         search      the whole database, for the words of the person
@@ -5942,18 +5984,95 @@ end
 $$;
 
 
+create function private.is_partner_awaited(p private.person)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    -- without a connection no sync brings the partner back
+    return exists (
+        select
+        from private.partner_intents i
+        join public.metakocka_connections k
+            on k.account_id = i.account_id
+        where i.contact_id = any (p.contact_ids)
+          and private.may_make_partner(i)
+    );
+end
+$$;
+
+
+/*
+    What an erasure may still take. Since it began, another account may have taken a login, and the
+    sync may have found a partner. What is locked here stays so to the end of the step.
+*/
+create function private.renewed_person(p private.person)
+    returns private.person
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    renewed private.person := p;
+    made text[];
+begin
+    -- a foreign key to a login waits for this, and then finds the login, or none
+    perform
+    from auth.users u
+    where u.id = any (p.user_ids)
+    order by u.id
+    for update;
+    renewed.user_ids := array(
+        select u
+        from unnest(p.user_ids) u
+        where not private.is_login_of_others(user_id => u, contact_ids => p.contact_ids)
+    );
+
+    perform
+    from private.partner_intents i
+    where i.contact_id = any (p.contact_ids)
+    order by i.id
+    for update;
+    made := array(
+        select i.metakocka_id
+        from private.partner_intents i
+        where i.contact_id = any (p.contact_ids)
+          and i.metakocka_id is not null
+        union
+        select m.metakocka_id
+        from public.metakocka_contact_mappings m
+        where m.contact_id = any (p.contact_ids)
+          and m.metakocka_id is not null
+        -- a person may ask for one that was forgotten before
+        except
+        select i
+        from unnest(p.partner_ids) i
+    );
+    perform private.forget_partner_ids(account_id => p.account_id, metakocka_ids => made);
+    renewed.partner_ids := p.partner_ids || made;
+    return renewed;
+end
+$$;
+
+
 create function private.erase_some_rows(inout erasure private.erasures, out counts jsonb)
     language plpgsql
     set search_path = ''
 as $$
 declare
     started constant timestamptz := clock_timestamp();
-    p constant private.person := jsonb_populate_record(null::private.person, erasure.person);
+    p constant private.person := private.renewed_person(
+        jsonb_populate_record(null::private.person, erasure.person));
     entry private.personal_tables;
     done record;
 begin
     counts := '{}';
-    while clock_timestamp() < started + interval '1 second' loop
+    erasure.person := to_jsonb(p);
+    while clock_timestamp() < started + interval '1 second'
+        -- a login goes as a whole
+        or entry.table_name like 'auth.%' and entry.table_name <> 'auth.users' and not entry.walks
+    loop
         if erasure.cursor is null then
             select t.*
             into entry
@@ -5964,8 +6083,15 @@ begin
             order by t.place
             limit 1;
             if not found then
-                erasure.step := 'files';
                 erasure.place := 0;
+                if private.is_partner_awaited(p) then
+                    erasure.step := 'partners';
+                    return;
+                end if;
+                -- without a connection nobody awaits the outcome of a call any more
+                delete from private.partner_intents i
+                where i.contact_id = any (p.contact_ids);
+                erasure.step := 'files';
                 -- one file may have been sent to several people
                 delete from private.erased_files e
                 using public.message_media f
@@ -6071,6 +6197,19 @@ begin
         perform private.broadcast_logged(action.account_id);
         perform set_config('rapport.erasing', 'off', true);
         perform set_config('rapport.broadcast_later', 'off', true);
+    elsif erasure.step = 'partners' then
+        if not private.is_partner_awaited(
+            jsonb_populate_record(null::private.person, erasure.person))
+        then
+            erasure.step := 'rows';
+            erasure.place := (
+                select min(t.place) - 1
+                from private.personal_tables t
+                where t.table_name in (
+                    'public.sync_conflicts', 'public.sync_errors', 'private.partner_intents'
+                )
+            );
+        end if;
     elsif erasure.step = 'files' then
         if not exists (
             select
@@ -6089,7 +6228,8 @@ begin
     end if;
 
     update private.erasures e
-    set step = erasure.step,
+    set person = erasure.person,
+        step = erasure.step,
         place = erasure.place,
         cursor = erasure.cursor,
         found = erasure.found
@@ -6153,6 +6293,10 @@ comment on function private.next_blocks(text, jsonb) is
     'The next part of a table that is read block by block; no leaf at the end.';
 comment on function private.erase_rows(private.personal_tables, private.person, uuid, jsonb) is
     'Erases a part of an entry''s rows. Without next_cursor the entry is done.';
+comment on function private.is_partner_awaited(private.person) is
+    'Whether a call to Metakocka may have made a partner of a person, and the sync will still find out.';
+comment on function private.renewed_person(private.person) is
+    'A person that is being erased, without logins that others have taken since, and with partners that were made since, which the sync leaves alone from now on.';
 comment on function private.erase_some_rows(private.erasures) is
     'Erases rows for about a second.';
 comment on function private.renew_some_statistics(private.erasures) is
@@ -6971,7 +7115,7 @@ comment on function private.erasure_told(public.privacy_actions) is
 comment on function backend.erase_contact(uuid) is
     'Begins to erase a contact, or finds the erasure that has begun: the row of privacy_actions with step, files and elsewhere.';
 comment on function backend.erase_some(uuid) is
-    'Goes on with an erasure for about a second; the same answer. In the step files the worker has to remove these, and to say so. Call it again until its state is done.';
+    'Goes on with an erasure for about a second; the same answer. In the step files the worker has to remove these, and to say so. In the step partners it waits for the sync. Call it again until its state is done.';
 comment on function backend.note_erased_files(uuid, text[]) is
     'Notes files of an erasure that are no longer in the bucket.';
 comment on function backend.running_erasures() is

@@ -1599,6 +1599,18 @@ grant execute on function backend.begin_intent(uuid, uuid, text, text, jsonb, te
     to service_role;
 
 
+create function private.may_make_partner(intent private.partner_intents)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return intent.operation = 'add_partner' and intent.state in ('sent', 'unknown');
+end
+$$;
+
+
 create function private.intent_rows(wanted uuid)
     returns table (
         intent_id uuid,
@@ -1727,6 +1739,8 @@ grant execute on function backend.settle_intent(uuid, uuid, text, text, text) to
 
 comment on function backend.begin_intent(uuid, uuid, text, text, jsonb, text) is
     'Notes that a contact''s partner is about to be made (add_partner) or changed: {intent_id, contact_id, operation, fingerprint, sent, state, metakocka_id, age, is_new}. If the contact has an open intent, returns that one with is_new false: its outcome must be found out first. age is in seconds. A contact that has a partner gets no other one (409).';
+comment on function private.may_make_partner(private.partner_intents) is
+    'Whether a call to make a partner has begun, and its outcome is not known.';
 comment on function private.intent_rows(uuid) is
     'An intent as JSON.';
 comment on function private.open_intents(uuid) is

@@ -112,6 +112,8 @@ def tell_all(world: World) -> None:
     ):  # fmt: skip
         deliver(world, event)
     deliver(world, "text", said=SECRET)
+    # to a number of Alpine's that nobody has registered: it is tried again later
+    deliver(world, "text", "999000999", said="Is my daughter in?")
     # the same person is a customer of the other business
     deliver(world, "text", BAY_NUMBER, (PHONE, "Cecilija Z."), said="Is the boat free?")
     deliver(world, "text", person=(NEIGHBOUR, "Nejc"), said=QUOTED)
@@ -203,7 +205,7 @@ STATEMENTS = (
     insert into private.whatsapp_user_numbers values (%(account)s, 'SI.77', %(phone)s)
     on conflict do nothing
     """,
-    "insert into private.send_paces values (%(channel)s, %(phone)s, now())",
+    "insert into private.send_paces values (%(channel)s, 'phone:' || %(phone)s, now())",
     """
     insert into private.stated_usernames values (%(contact)s, %(account)s, 'cecilija', 'cecilija')
     on conflict do nothing
@@ -469,6 +471,76 @@ def test_a_person_is_erased_and_nobody_else(known: World) -> None:
     )
     [told] = backend(world, "read_partners", account_id=ALPINE, refs=refs)
     assert told["unchanged"] is False
+
+
+def test_what_came_meanwhile_is_nobody_elses_loss(known: World) -> None:
+    """Another business takes a login, and the ERP answers late, while the person is erased."""
+    world = known
+    contact, taken, own, intent = (
+        seed_uuid(f"late {one}") for one in ("contact", "taken", "own", "intent")
+    )
+    for user in (taken, own):
+        world.owner.execute(
+            "insert into auth.users (id, email) values (%s, %s)", [user, f"{user}@late.example"]
+        )
+        world.owner.execute("insert into auth.sessions (id, user_id) values (%s, %s)", [user, user])
+    world.owner.execute(
+        "insert into public.contacts (id, account_id, name, portal_user_id)"
+        " values (%s, %s, 'Late Waldo', %s)",
+        [contact, ALPINE, own],
+    )
+    world.owner.execute(
+        "insert into public.portal_invitations"
+        " (account_id, contact_id, expires_at, claimed_at, claimed_by)"
+        " values (%s, %s, now() + interval '1 day', now(), %s)",
+        [ALPINE, contact, taken],
+    )
+    world.owner.execute(
+        "insert into private.partner_intents"
+        " (id, account_id, contact_id, operation, fingerprint, sent, state, sent_at)"
+        """ values (%s, %s, %s, 'add_partner', 'x', '{"name": "Late Waldo"}', 'sent', now())""",
+        [intent, ALPINE, contact],
+    )
+    action = backend(world, "erase_contact", contact_id=contact)
+    take = (
+        "insert into public.account_members (account_id, user_id, role, display_name)"
+        " values (%s, %s, 'agent', 'Taken')"
+    )
+    # nobody takes it while a step is at work, and then it is there, or not
+    with world.acting("service_role") as step, world.connect() as other:
+        step.execute("select backend.erase_some(%s)", [action["id"]])
+        other.execute("set lock_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute(take, [BAY, taken])
+        raise psycopg.Rollback
+    world.owner.execute(take, [BAY, taken])
+
+    while action["step"] == "rows":
+        action = backend(world, "erase_some", action_id=UUID(action["id"]))
+    for _ in range(2):
+        assert (action["state"], action["step"]) == ("running", "partners")
+        action = backend(world, "erase_some", action_id=UUID(action["id"]))
+    users = "select id from auth.users where id = any (%s)"
+    assert [row["id"] for row in world.rows(users, [[taken, own]])] == [taken]
+    assert world.value("select count(*) from auth.sessions where user_id = %s", [taken]) == 1
+    assert world.value("select role from public.account_members where user_id = %s", [taken])
+
+    # the sync finds the partner, and the erasure makes it one that is left alone
+    assert backend(
+        world,
+        "settle_intent",
+        account_id=ALPINE,
+        intent_id=intent,
+        state="settled",
+        metakocka_id="1600000777",
+    )
+    assert erase(world, action)["state"] == "done"
+    assert (
+        world.rows("select * from private.partner_intents where contact_id = %s", [contact]) == []
+    )
+    refs = [{"metakocka_id": "1600000777", "emails": [], "phones": []}]
+    [told] = backend(world, "read_partners", account_id=ALPINE, refs=refs)
+    assert told["is_forgotten"] is True
 
 
 def test_owners_ask_and_nobody_else(known: World) -> None:

@@ -22,6 +22,7 @@ from rapport.store.privacy import Found, PrivacyAction, PrivacyStore
 
 _STEPS = {
     "rows": "rows are erased",
+    "partners": "the sync looks whether a call to Metakocka has made a partner",
     "files": "files are removed",
     "statistics": "the planner's samples are renewed",
     "search": "the whole database is searched for the person's words",
@@ -144,6 +145,8 @@ def _tell(action: PrivacyAction, console: Console) -> None:
         console.print(f"{count:10} {table}", highlight=False, markup=False)
     if action.state == "running":
         told = "\n  It isn't finished: the schedule `daily` goes on with it"
+        if action.step == "partners":
+            told += ", once the sync with Metakocka has settled its last call for the contact"
         if action.step == "files":
             told += ", since this command was not told where the files are (MEDIA_BUCKET)"
         console.print(f"{told}. This command can go on too.", highlight=False, soft_wrap=True)

@@ -21,7 +21,8 @@ def carry_out(
 ) -> PrivacyAction:
     """Goes on with an erasure as long as `goes_on` says; returns how far it is.
 
-    Without a storage it stops at the files, and another worker removes them.
+    Without a storage it stops at the files, and another worker removes them. It also stops where
+    the sync has yet to find out whether a call to Metakocka has made a partner of the person.
 
     Raises:
         Conflict: The contact is under a legal hold.
@@ -30,6 +31,8 @@ def carry_out(
     """
     action = store.erase_some(action_id)
     while action.state == "running" and goes_on(action):
+        if action.step == "partners":
+            break
         if action.step == "files" and action.files:
             if storage is None:
                 break

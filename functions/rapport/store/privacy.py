@@ -58,7 +58,7 @@ class PrivacyAction(BaseModel):
     elsewhere: list[Found]
     created_at: datetime
     finished_at: datetime | None
-    step: Literal["rows", "files", "statistics", "search"] | None
+    step: Literal["rows", "partners", "files", "statistics", "search"] | None
     # keys in the bucket that are to be removed, the first 100
     files: list[str]
 

@@ -83,6 +83,28 @@ end
 $$;
 
 
+create function private.is_login_of_others(user_id uuid, contact_ids uuid[])
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return exists (
+        select
+        from public.account_members m
+        where m.user_id = is_login_of_others.user_id
+    )
+    or exists (
+        select
+        from public.contacts c
+        where c.portal_user_id = is_login_of_others.user_id
+          and c.id <> all (is_login_of_others.contact_ids)
+    );
+end
+$$;
+
+
 create function private.person_of(account_id uuid, contact_id uuid)
     returns private.person
     language plpgsql
@@ -202,13 +224,7 @@ begin
         ) as f (user_id)
         join auth.users u
             on u.id = f.user_id
-        where not exists (select from public.account_members m where m.user_id = f.user_id)
-          and not exists (
-              select
-              from public.contacts c
-              where c.portal_user_id = f.user_id
-                and c.id <> all (p.contact_ids)
-          )
+        where not private.is_login_of_others(user_id => f.user_id, contact_ids => p.contact_ids)
     );
     p.partner_ids := array(
         select m.metakocka_id
@@ -348,6 +364,8 @@ comment on function private.kept_contact_of(uuid, uuid) is
     'The contact itself, or the one into which it was merged at last.';
 comment on function private.any_of(text[]) is
     'A regular expression for one of these words.';
+comment on function private.is_login_of_others(uuid, uuid[]) is
+    'Whether a login is a member''s of any account, or another contact''s than these.';
 comment on function private.person_of(uuid, uuid) is
     'Everything by which the rows of a contact''s person are found.';
 comment on function private.messages_of(private.person) is

@@ -27,13 +27,23 @@ $$;
 create function private.is_change_of_account(change jsonb, waba_id text, p private.person)
     returns boolean
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
 declare
     number constant text := change #>> '{value,metadata,phone_number_id}';
 begin
-    return coalesce(number = any (p.phone_number_ids), waba_id = any (p.waba_ids), false);
+    return coalesce(number = any (p.phone_number_ids), false)
+        or coalesce(waba_id = any (p.waba_ids), false)
+            and (
+                number is null
+                -- one that nobody has yet: the business may add it, and its webhooks are tried again
+                or coalesce(
+                    private.webhook_account(
+                        phone_number_id => number, waba_id => is_change_of_account.waba_id)
+                        = p.account_id,
+                    false)
+            );
 end
 $$;
 

@@ -22,7 +22,7 @@ create table private.personal_tables (
                 check (treatment in ('delete', 'change', 'keep', 'none')),
     -- the person's rows
     condition   text,
-    -- of a change: the rows that still have to be changed, and how
+    -- the rows that are due: all if null, for a change those that still have to be changed; and how
     to_do       text,
     assignments text,
     -- a large table without an index for the condition is read block by block, once
@@ -38,7 +38,11 @@ create table private.personal_tables (
     constraint personal_tables_condition_check
         check ((condition is not null) = (treatment in ('delete', 'change'))),
     constraint personal_tables_change_check
-        check (num_nonnulls(to_do, assignments) = case treatment when 'change' then 2 else 0 end),
+        check (
+            (assignments is not null) = (treatment = 'change')
+            and (to_do is not null or treatment <> 'change')
+            and (to_do is null or treatment in ('delete', 'change'))
+        ),
     constraint personal_tables_why_check
         check (treatment = 'delete' or why is not null)
 );
@@ -288,7 +292,8 @@ values
     $$request = private.without_ids(r.request, p.partner_ids || p.contact_ids::text[])$$,
     false, false, '{}', null, null, 'A run was about others too.'),
 ('private.partner_intents', 'delete', $$r.contact_id = any (p.contact_ids)$$,
-    null, null, false, true, '{}', null, null, null),
+    'not private.may_make_partner(r)',
+    null, false, true, '{}', null, null, null),
 ('private.metakocka_dirty', 'delete', $$r.contact_id = any (p.contact_ids)$$,
     null, null, false, true, '{}', null, null, null),
 ('public.metakocka_contact_mappings', 'delete', $$r.contact_id = any (p.contact_ids)$$,
@@ -308,7 +313,13 @@ values
     $$r.whatsapp_channel_id = any (p.channel_ids) and r.phone_key = any (p.phone_keys)$$,
     null, null, false, true, '{}', null, null, null),
 ('private.send_paces', 'delete',
-    $$r.whatsapp_channel_id = any (p.channel_ids) and r.recipient = any (p.ids)$$,
+    -- a recipient is the thread_key of conversations
+    $$r.whatsapp_channel_id = any (p.channel_ids)
+      and r.recipient = any (array(
+          select k.kind || ':' || i
+          from unnest(array['phone', 'bsuid']) as k (kind)
+          cross join unnest(p.ids) i
+      ))$$,
     null, null, false, true, '{}', null, null, null),
 
 -- the contact
@@ -339,7 +350,8 @@ values
     false, true, '{}', null, null,
     'The blanked row stays for the invoices that have to be kept, and so that its id is no other''s.'),
 
--- the login, if it is used for nothing else
+-- The login, if it is used for nothing else. Its rows in auth go in one transaction: somebody else
+-- may take a login at any time, and needs it whole.
 ('public.push_subscriptions', 'delete', $$r.user_id = any (p.user_ids)$$,
     null, null, false, true, array['auth', 'p256dh'], null, null, null),
 ('public.notification_choices', 'delete', $$r.user_id = any (p.user_ids)$$,
@@ -359,11 +371,6 @@ values
     null, null, false, true, '{}', null, null, null),
 ('auth.identities', 'delete', $$r.user_id = any (p.user_ids)$$,
     null, null, false, true, '{}', null, null, null),
--- not in a database of this machine
-('auth.audit_log_entries', 'delete',
-    $$r.payload ->> 'actor_id' = any (p.user_ids::text[])
-      or r.payload #>> '{traits,user_id}' = any (p.user_ids::text[])$$,
-    null, null, true, false, '{}', null, null, null),
 ('auth.users', 'delete', $$r.id = any (p.user_ids)$$,
     null, null, false, true,
     array[
@@ -371,6 +378,11 @@ values
         'email_change_token_current', 'phone_change_token', 'reauthentication_token'
     ],
     null, null, null),
+-- not in a database of this machine
+('auth.audit_log_entries', 'delete',
+    $$r.payload ->> 'actor_id' = any (p.user_ids::text[])
+      or r.payload #>> '{traits,user_id}' = any (p.user_ids::text[])$$,
+    null, null, true, false, '{}', null, null, null),
 
 -- last, since the erasure itself broadcasts: ids alone
 ('realtime.messages', 'delete',

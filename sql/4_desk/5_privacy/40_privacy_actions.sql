@@ -63,7 +63,7 @@ create table private.erasures (
     word_kinds text[] not null,
     step       text not null default 'rows'
                constraint erasures_step_check
-               check (step in ('rows', 'files', 'statistics', 'search')),
+               check (step in ('rows', 'partners', 'files', 'statistics', 'search')),
     -- in rows: the entry of personal_tables; in statistics and search: the table
     place      bigint not null default 0,
     -- in a table that is read block by block: the partition and the block

@@ -3,6 +3,8 @@
     place are one transaction, so an erasure that was cut off goes on where it was.
 
         rows        the entries of personal_tables, in their order
+        partners    a call that may have made a partner at Metakocka has no outcome yet: the sync
+                    finds it, then rows goes on with what the sync has written meanwhile
         files       the worker removes them from the bucket, and says so
         statistics  samples of columns, which Postgres keeps for its planner
         search      the whole database, for the words of the person
@@ -310,18 +312,95 @@ end
 $$;
 
 
+create function private.is_partner_awaited(p private.person)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    -- without a connection no sync brings the partner back
+    return exists (
+        select
+        from private.partner_intents i
+        join public.metakocka_connections k
+            on k.account_id = i.account_id
+        where i.contact_id = any (p.contact_ids)
+          and private.may_make_partner(i)
+    );
+end
+$$;
+
+
+/*
+    What an erasure may still take. Since it began, another account may have taken a login, and the
+    sync may have found a partner. What is locked here stays so to the end of the step.
+*/
+create function private.renewed_person(p private.person)
+    returns private.person
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    renewed private.person := p;
+    made text[];
+begin
+    -- a foreign key to a login waits for this, and then finds the login, or none
+    perform
+    from auth.users u
+    where u.id = any (p.user_ids)
+    order by u.id
+    for update;
+    renewed.user_ids := array(
+        select u
+        from unnest(p.user_ids) u
+        where not private.is_login_of_others(user_id => u, contact_ids => p.contact_ids)
+    );
+
+    perform
+    from private.partner_intents i
+    where i.contact_id = any (p.contact_ids)
+    order by i.id
+    for update;
+    made := array(
+        select i.metakocka_id
+        from private.partner_intents i
+        where i.contact_id = any (p.contact_ids)
+          and i.metakocka_id is not null
+        union
+        select m.metakocka_id
+        from public.metakocka_contact_mappings m
+        where m.contact_id = any (p.contact_ids)
+          and m.metakocka_id is not null
+        -- a person may ask for one that was forgotten before
+        except
+        select i
+        from unnest(p.partner_ids) i
+    );
+    perform private.forget_partner_ids(account_id => p.account_id, metakocka_ids => made);
+    renewed.partner_ids := p.partner_ids || made;
+    return renewed;
+end
+$$;
+
+
 create function private.erase_some_rows(inout erasure private.erasures, out counts jsonb)
     language plpgsql
     set search_path = ''
 as $$
 declare
     started constant timestamptz := clock_timestamp();
-    p constant private.person := jsonb_populate_record(null::private.person, erasure.person);
+    p constant private.person := private.renewed_person(
+        jsonb_populate_record(null::private.person, erasure.person));
     entry private.personal_tables;
     done record;
 begin
     counts := '{}';
-    while clock_timestamp() < started + interval '1 second' loop
+    erasure.person := to_jsonb(p);
+    while clock_timestamp() < started + interval '1 second'
+        -- a login goes as a whole
+        or entry.table_name like 'auth.%' and entry.table_name <> 'auth.users' and not entry.walks
+    loop
         if erasure.cursor is null then
             select t.*
             into entry
@@ -332,8 +411,15 @@ begin
             order by t.place
             limit 1;
             if not found then
-                erasure.step := 'files';
                 erasure.place := 0;
+                if private.is_partner_awaited(p) then
+                    erasure.step := 'partners';
+                    return;
+                end if;
+                -- without a connection nobody awaits the outcome of a call any more
+                delete from private.partner_intents i
+                where i.contact_id = any (p.contact_ids);
+                erasure.step := 'files';
                 -- one file may have been sent to several people
                 delete from private.erased_files e
                 using public.message_media f
@@ -439,6 +525,19 @@ begin
         perform private.broadcast_logged(action.account_id);
         perform set_config('rapport.erasing', 'off', true);
         perform set_config('rapport.broadcast_later', 'off', true);
+    elsif erasure.step = 'partners' then
+        if not private.is_partner_awaited(
+            jsonb_populate_record(null::private.person, erasure.person))
+        then
+            erasure.step := 'rows';
+            erasure.place := (
+                select min(t.place) - 1
+                from private.personal_tables t
+                where t.table_name in (
+                    'public.sync_conflicts', 'public.sync_errors', 'private.partner_intents'
+                )
+            );
+        end if;
     elsif erasure.step = 'files' then
         if not exists (
             select
@@ -457,7 +556,8 @@ begin
     end if;
 
     update private.erasures e
-    set step = erasure.step,
+    set person = erasure.person,
+        step = erasure.step,
         place = erasure.place,
         cursor = erasure.cursor,
         found = erasure.found
@@ -521,6 +621,10 @@ comment on function private.next_blocks(text, jsonb) is
     'The next part of a table that is read block by block; no leaf at the end.';
 comment on function private.erase_rows(private.personal_tables, private.person, uuid, jsonb) is
     'Erases a part of an entry''s rows. Without next_cursor the entry is done.';
+comment on function private.is_partner_awaited(private.person) is
+    'Whether a call to Metakocka may have made a partner of a person, and the sync will still find out.';
+comment on function private.renewed_person(private.person) is
+    'A person that is being erased, without logins that others have taken since, and with partners that were made since, which the sync leaves alone from now on.';
 comment on function private.erase_some_rows(private.erasures) is
     'Erases rows for about a second.';
 comment on function private.renew_some_statistics(private.erasures) is

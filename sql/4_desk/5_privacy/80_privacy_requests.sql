@@ -470,7 +470,7 @@ comment on function private.erasure_told(public.privacy_actions) is
 comment on function backend.erase_contact(uuid) is
     'Begins to erase a contact, or finds the erasure that has begun: the row of privacy_actions with step, files and elsewhere.';
 comment on function backend.erase_some(uuid) is
-    'Goes on with an erasure for about a second; the same answer. In the step files the worker has to remove these, and to say so. Call it again until its state is done.';
+    'Goes on with an erasure for about a second; the same answer. In the step files the worker has to remove these, and to say so. In the step partners it waits for the sync. Call it again until its state is done.';
 comment on function backend.note_erased_files(uuid, text[]) is
     'Notes files of an erasure that are no longer in the bucket.';
 comment on function backend.running_erasures() is
