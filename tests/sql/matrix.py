@@ -407,6 +407,11 @@ FUNCTIONS = {
         call="select public.invite_member(%(account)s, 'new@alpine.example', 'agent')",
         callers=frozenset({"owner"}),
     ),
+    "public.revoke_member_invitation": Function(
+        AUTHENTICATED,
+        call="select public.revoke_member_invitation(%(account)s, 'invited@alpine.example')",
+        callers=frozenset({"owner"}),
+    ),
     # as claim_portal_invitation
     "public.claim_member_invitation": Function(
         AUTHENTICATED, call="select public.claim_member_invitation(%(invitation)s::text)"

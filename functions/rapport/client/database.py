@@ -2053,7 +2053,8 @@ class InviteMemberAnswer(Record):
     """What `invite_member` answers. Invites a person, by email address, to work for an account
     as owner, admin, agent or viewer. For its owners. Only this answer holds the token. The person
     who gives it to claim_member_invitation, signed in with that address, becomes a member. An
-    earlier invitation of the same address ends.
+    earlier invitation of the same address ends. It ends also when the inviting owner is removed or
+    is no longer an owner, and by revoke_member_invitation.
     """
 
     token: str

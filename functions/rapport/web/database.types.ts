@@ -3898,7 +3898,7 @@ export type Database = {
           isSetofReturn: true;
         };
       };
-      /** Invites a person, by email address, to work for an account as owner, admin, agent or viewer. For its owners. Only this answer holds the token. The person who gives it to claim_member_invitation, signed in with that address, becomes a member. An earlier invitation of the same address ends. */
+      /** Invites a person, by email address, to work for an account as owner, admin, agent or viewer. For its owners. Only this answer holds the token. The person who gives it to claim_member_invitation, signed in with that address, becomes a member. An earlier invitation of the same address ends. It ends also when the inviting owner is removed or is no longer an owner, and by revoke_member_invitation. */
       invite_member: {
         Args: {
           account_id: string;
@@ -4155,6 +4155,14 @@ export type Database = {
       revoke_invitation: {
         Args: {
           invitation_id: string;
+        };
+        Returns: undefined;
+      };
+      /** Ends the open invitation of an email address to work for an account. For its owners. An address without an open invitation: 404. */
+      revoke_member_invitation: {
+        Args: {
+          account_id: string;
+          email: string;
         };
         Returns: undefined;
       };
