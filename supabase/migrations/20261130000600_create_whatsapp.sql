@@ -8907,9 +8907,9 @@ begin
 exception
     when sqlstate 'PT404' then
         raise sqlstate 'PT404' using
-            message = 'There is no such number and no such account.',
+            message = format('There is no such number and no such account: %s.', left(named, 100)),
             detail = 'field: named',
-            hint = 'Give a phone_number_id, or the external_id or the id of an account.';
+            hint = 'Give a phone_number_id, or the external_id or the id of an account. `rapport account list` shows them.';
 end
 $$;
 

@@ -479,6 +479,7 @@ FUNCTIONS = {
     ),
     "backend.create_account": Function(SERVICE),
     "backend.account_id": Function(SERVICE),
+    "backend.list_accounts": Function(SERVICE),
     "backend.add_member": Function(SERVICE),
     "backend.add_number": Function(SERVICE),
     "backend.connect_metakocka": Function(SERVICE),

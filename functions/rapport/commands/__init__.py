@@ -348,12 +348,15 @@ Stage = Annotated[
     ),
 ]
 AsLink = Annotated[
-    bool, typer.Option("--link", help="Show a new login's link, instead of sending it by mail.")
+    bool,
+    typer.Option(
+        "--link", help="Show the link, instead of sending a mail; a new one for who never came."
+    ),
 ]
 Page = Annotated[
     str | None,
     typer.Option(
-        help="The page to which a new login's link leads; by default Auth's site URL.",
+        help="The page to which a login's link leads; by default the dashboard (DASHBOARD_URL).",
         show_default=False,
     ),
 ]
@@ -403,6 +406,17 @@ def create_account(
         language=language,
         invitation=Invitation(as_link=link, page=page),
     ):
+        typer.echo(line)
+
+
+@accounts.command("list")
+def list_accounts(stage: Stage = None) -> None:
+    """Show all accounts: external id, name, id, members and numbers."""
+    from rapport.commands.accounts import list_accounts
+    from rapport.commands.project import use_stage
+
+    use_stage(stage)
+    for line in list_accounts():
         typer.echo(line)
 
 
