@@ -231,8 +231,7 @@ def test_an_open_invitation_ends_with_its_owner_and_by_revoking(world: World) ->
         " where user_id = %(id)s and account_id = %(account)s"
     )
     for ending in (
-        "update public.account_members set role = 'admin'"
-        " where user_id = %(id)s and account_id = %(account)s",
+        make_owner.replace("'owner'", "'admin'"),
         "delete from public.account_members where user_id = %(id)s and account_id = %(account)s",
     ):
         world.owner.execute(make_owner, owner)
