@@ -8976,6 +8976,7 @@ create function backend.resume_sending(named text, withdraw boolean default fals
 as $$
 declare
     target record := private.named_to_pause(named);
+    resumed jsonb;
 begin
     -- the people who run the deployment have solved at Meta what stopped it
     update public.whatsapp_channels w
@@ -8987,8 +8988,10 @@ begin
     if found then
         perform private.ring('deliver_outbound');
     end if;
-    return private.end_pause(
-        account_id => target.account_id, channel_id => target.channel_id, withdraw => withdraw)
+    -- a statement of its own: the next one sees what has changed
+    resumed := private.end_pause(
+        account_id => target.account_id, channel_id => target.channel_id, withdraw => withdraw);
+    return resumed
         || jsonb_build_object(
             'account_id', target.account_id,
             'channel_id', target.channel_id,
