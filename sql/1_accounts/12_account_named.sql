@@ -1,5 +1,5 @@
 /*
-    An account as a command names it (--account): by its external id, or by its id.
+    An account as a command names it: by its external id, or by its id.
 */
 create function private.account_named(account text)
     returns uuid
@@ -20,9 +20,9 @@ begin
     limit 1;
     if found_id is null then
         raise sqlstate 'PT404' using
-            message = 'There is no such account.',
+            message = format('There is no such account: %s.', left(account, 100)),
             detail = 'field: account',
-            hint = 'Give the external_id or the id of an account.';
+            hint = 'Give the external_id or the id of an account. `rapport account list` shows them.';
     end if;
     return found_id;
 end

@@ -69,6 +69,60 @@ $$;
 grant execute on function backend.create_account(text, text, text, text, text) to service_role;
 
 
+create function backend.list_accounts()
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: as create_account
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'id', a.id,
+                    'external_id', a.external_id,
+                    'name', a.name,
+                    'members', (
+                        select coalesce(jsonb_object_agg(r.role, r.emails), '{}')
+                        from (
+                            select
+                                m.role,
+                                -- a login may be known by its telephone alone
+                                jsonb_agg(coalesce(u.email, u.phone, m.display_name) order by u.email) as emails
+                            from public.account_members m
+                            join auth.users u
+                                on u.id = m.user_id
+                            where m.account_id = a.id
+                            group by m.role
+                        ) r
+                    ),
+                    'numbers', (
+                        select coalesce(
+                            jsonb_agg(
+                                format('%s (%s)', w.display_phone_number, w.phone_number_id)
+                                order by w.display_phone_number
+                            ),
+                            '[]'
+                        )
+                        from public.whatsapp_channels w
+                        where w.account_id = a.id
+                    )
+                )
+                order by a.name, a.id
+            ),
+            '[]'
+        )
+        from public.accounts a
+    );
+end
+$$;
+
+grant execute on function backend.list_accounts() to service_role;
+
+
 create function backend.add_member(
     account text,
     email text,
@@ -250,6 +304,8 @@ grant execute on function backend.add_number(text, text, text, text, text) to se
 
 comment on function backend.create_account(text, text, text, text, text) is
     'Makes an account, unless there is one of this external_id, or without that one of this name. What is left out is that of the country.';
+comment on function backend.list_accounts() is
+    'All accounts by name, with their members'' email addresses by role, and their numbers.';
 comment on function backend.add_member(text, text, text, text) is
     'Makes the login of an email address a member, or changes the member''s role and name. state: added, changed, there, or no_login where nobody has this address. The only owner stays one (409).';
 comment on function backend.add_number(text, text, text, text, text) is

@@ -48,7 +48,7 @@ begin
         -- to the second: a diagnosis compares times
         return to_char(
             plain::timestamptz at time zone time_zone,
-            case language when 'sl' then 'FMDD. FMMM. YYYY "ob" HH24:MI:SS' else 'FMDD FMMonth YYYY "at" HH24:MI:SS' end
+            case language when 'sl' then 'FMDD. FMMM. YYYY "ob" HH24:MI:SS' else 'FMDD FMMonth YYYY, HH24:MI:SS' end
         ) || case time_zone when 'UTC' then ' UTC' else '' end;
     end if;
     return plain;

@@ -129,7 +129,18 @@ begin
     end if;
 
     steps := steps || private.as_step('sent.accepted', true, jsonb_build_object(
-        'at', coalesce(post.sent_at, last_try, post.created_at),
+        -- sent_at is the clock of WhatsApp's report, which may come without a call of ours
+        'at', coalesce(
+            (
+                select max(t.ended_at)
+                from private.outbound_attempts t
+                where t.message_id = post.id
+                  and t.outcome = 'accepted'
+            ),
+            last_try,
+            post.sent_at,
+            post.created_at
+        ),
         'provider_id', post.provider_id
     ));
     return steps || case

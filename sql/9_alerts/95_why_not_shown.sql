@@ -537,6 +537,8 @@ begin
         end,
         'id', subject.id,
         'account_id', account,
+        -- of the times in the words; facts are in UTC
+        'time_zone', coalesce((select a.time_zone from public.accounts a where a.id = account), 'UTC'),
         -- told to somebody who may see it, under the id for which the reference stands
         'match', case
             when subject.kind is null or access.ok is false or broadcast.ok is false then false
@@ -634,6 +636,17 @@ create function backend.why_not_shown(
 as $$
 begin
     perform private.check_reference(reference, kind => kind, login => login, language => language);
+    -- owners are not told whether a login exists that is not of their accounts
+    if login is not null and not exists (
+        select
+        from auth.users u
+        where u.id = private.login_named(login, null)
+    ) then
+        raise sqlstate 'PT404' using
+            message = format('There is no login %s.', btrim(login)),
+            detail = 'field: login',
+            hint = 'Check the address. `rapport member add` makes a login for staff, an invitation to the portal one for a customer.';
+    end if;
     return private.why_answer(
         reference,
         kind => kind,
@@ -670,7 +683,7 @@ comment on function private.why_answer(text, text, text, uuid[], text) is
 comment on function private.why_for_admin(text, uuid, text, text, text) is
     'See why_not_shown; for the accounts that the caller administers.';
 comment on function public.why_not_shown(text, uuid, text, text, text) is
-    'Why something does not show: the steps from the webhook to the people who see it, in their order, and the first broken one in words with its remedy. The reference is an id of ours, WhatsApp''s id of a message (wamid) or of a number, a telephone number as people write it, an email, a username, a partner''s id at Metakocka, or the older key of a conversation. kind tells apart what several things have; login (an email or a user id) asks whether that login may see it. language is en or sl. A step''s ok is null where it can''t be known; code and facts say the same for programs, with ids, figures and times (UTC). match: whether it was told to somebody, or to this login, under the id for which the reference stands. For owners and admins, about their own accounts.'
-    ' Type: (kind: "message" | "number" | "conversation" | "contact" | "partner" | null, language: "en" | "sl") => {reference: text, kind: "message" | "number" | "conversation" | "contact" | "partner" | null, id: uuid | null, account_id: uuid | null, match: boolean | null, broken: text | null, words: text, remedy: text | null, steps: {step: text, ok: boolean | null, code: text, words: text, facts: {[text]: json}, remedy: text | null}[]}';
+    'Why something does not show: the steps from the webhook to the people who see it, in their order, and the first broken one in words with its remedy. The reference is an id of ours, WhatsApp''s id of a message (wamid) or of a number, a telephone number as people write it, an email, a username, a partner''s id at Metakocka, or the older key of a conversation. kind tells apart what several things have; login (an email or a user id) asks whether that login may see it. language is en or sl. A step''s ok is null where it can''t be known; code and facts say the same for programs, with ids, figures and times (UTC). The words have times by the clocks of time_zone. match: whether it was told to somebody, or to this login, under the id for which the reference stands. For owners and admins, about their own accounts.'
+    ' Type: (kind: "message" | "number" | "conversation" | "contact" | "partner" | null, language: "en" | "sl") => {reference: text, kind: "message" | "number" | "conversation" | "contact" | "partner" | null, id: uuid | null, account_id: uuid | null, time_zone: text, match: boolean | null, broken: text | null, words: text, remedy: text | null, steps: {step: text, ok: boolean | null, code: text, words: text, facts: {[text]: json}, remedy: text | null}[]}';
 comment on function backend.why_not_shown(text, text, text, text, text) is
     'As public.why_not_shown, about all accounts, or about the one with this external id or id.';

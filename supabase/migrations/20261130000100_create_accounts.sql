@@ -322,7 +322,7 @@ comment on function private.local_time(uuid, timestamptz) is
 
 
 /*
-    An account as a command names it (--account): by its external id, or by its id.
+    An account as a command names it: by its external id, or by its id.
 */
 create function private.account_named(account text)
     returns uuid
@@ -343,9 +343,9 @@ begin
     limit 1;
     if found_id is null then
         raise sqlstate 'PT404' using
-            message = 'There is no such account.',
+            message = format('There is no such account: %s.', left(account, 100)),
             detail = 'field: account',
-            hint = 'Give the external_id or the id of an account.';
+            hint = 'Give the external_id or the id of an account. `rapport account list` shows them.';
     end if;
     return found_id;
 end
@@ -689,14 +689,24 @@ create table private.member_invitations (
     -- the token has 256 random bits, so nobody can guess it from a plain hash
     token_hash   bytea not null
                  constraint member_invitations_token_hash_key unique,
+    -- the owner who invites; with the member go the invitations
+    invited_by   uuid not null,
     -- the login that claimed it; null until then
     claimed_by   uuid,
     expires_at   timestamptz not null,
 
     -- a later invitation of the same address takes the place of the earlier one
-    constraint member_invitations_email_key unique (account_id, email)
+    constraint member_invitations_email_key unique (account_id, email),
+    constraint member_invitations_invited_by_fkey
+        foreign key (account_id, invited_by)
+        references public.account_members
+        on delete cascade
 );
 alter table private.member_invitations enable row level security;
+
+
+create index member_invitations_invited_by_idx
+    on private.member_invitations (account_id, invited_by);
 
 
 create function private.require_member_words(email text, role text)
@@ -733,6 +743,30 @@ end
 $$;
 
 
+create function private.require_owner(account_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.require_member(account_id);
+    -- the lock: who loses the role at this moment has it until the invitation is there to be ended
+    perform
+    from public.account_members m
+    where m.account_id = require_owner.account_id
+      and m.user_id = auth.uid()
+      and m.role = 'owner'
+    for share;
+    if not found then
+        raise insufficient_privilege using
+            message = 'You may not invite people to this account.',
+            detail = 'field: account_id',
+            hint = 'Its owners may.';
+    end if;
+end
+$$;
+
+
 create function private.invite_member(
     account_id uuid,
     email text,
@@ -752,19 +786,7 @@ declare
         translate(encode(extensions.gen_random_bytes(32), 'base64'), '+/=', '-_');
     expires_at constant timestamptz := now() + valid_for;
 begin
-    perform private.require_member(account_id);
-    if not exists (
-        select
-        from public.account_members m
-        where m.account_id = invite_member.account_id
-          and m.user_id = auth.uid()
-          and m.role = 'owner'
-    ) then
-        raise insufficient_privilege using
-            message = 'You may not invite people to this account.',
-            detail = 'field: account_id',
-            hint = 'Its owners may.';
-    end if;
+    perform private.require_owner(account_id);
     perform private.require_member_words(email => btrim(email), role => role);
     if (valid_for between interval '5 minutes' and interval '30 days') is not true then
         raise sqlstate 'PT422' using
@@ -783,7 +805,7 @@ begin
     where i.account_id = invite_member.account_id
       and i.expires_at < now() - interval '30 days';
     insert into private.member_invitations as i (
-        account_id, email, role, display_name, token_hash, expires_at
+        account_id, email, role, display_name, token_hash, invited_by, expires_at
     )
     values (
         invite_member.account_id,
@@ -791,12 +813,14 @@ begin
         invite_member.role,
         coalesce(nullif(btrim(invite_member.display_name), ''), private.name_of_email(btrim(invite_member.email))),
         sha256(convert_to(token, 'UTF8')),
+        auth.uid(),
         expires_at
     )
     on conflict on constraint member_invitations_email_key do update
         set role = excluded.role,
             display_name = excluded.display_name,
             token_hash = excluded.token_hash,
+            invited_by = excluded.invited_by,
             expires_at = excluded.expires_at,
             claimed_by = null;
     return jsonb_build_object('token', token, 'expires_at', expires_at);
@@ -829,6 +853,71 @@ end
 $$;
 
 grant execute on function public.invite_member(uuid, text, text, text, interval) to authenticated;
+
+
+create function private.revoke_member_invitation(account_id uuid, email text)
+    returns void
+    language plpgsql
+    -- definer: as invite_member
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.require_owner(account_id);
+    delete from private.member_invitations i
+    where i.account_id = revoke_member_invitation.account_id
+      and i.email = lower(btrim(revoke_member_invitation.email))
+      and i.claimed_by is null;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'No invitation of this address is open.',
+            detail = 'field: email',
+            hint = 'Give the address that was invited. Who has claimed an invitation is a member.';
+    end if;
+end
+$$;
+
+grant execute on function private.revoke_member_invitation(uuid, text) to authenticated;
+
+
+create function public.revoke_member_invitation(account_id uuid, email text)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.revoke_member_invitation(
+        account_id => revoke_member_invitation.account_id,
+        email => revoke_member_invitation.email
+    );
+end
+$$;
+
+grant execute on function public.revoke_member_invitation(uuid, text) to authenticated;
+
+
+-- Who is removed takes the invitations along by the foreign key; this is for who stays as less.
+create function private.tg__end_member_invitations()
+    returns trigger
+    language plpgsql
+    -- definer: users may not write invitations
+    security definer
+    set search_path = ''
+as $$
+begin
+    delete from private.member_invitations i
+    where i.account_id = new.account_id
+      and i.invited_by = new.user_id
+      and i.claimed_by is null;
+    return null;
+end
+$$;
+
+create trigger _300_end_member_invitations
+    after update of role on public.account_members
+    for each row
+    when (old.role = 'owner' and new.role <> 'owner')
+    execute function private.tg__end_member_invitations();
 
 
 create function private.claim_member_invitation(token text)
@@ -920,12 +1009,22 @@ comment on function private.require_member_words(text, text) is
     'Refuses what is no email address, and what is no role (422).';
 comment on function private.name_of_email(text) is
     'A name for a person of whom only the address is known.';
+comment on column private.member_invitations.invited_by is
+    'The owner who invites. Open invitations end when this person is removed or is no longer an owner.';
+comment on function private.require_owner(uuid) is
+    'Refuses a caller who does not own an account, and keeps the role until the transaction ends.';
+comment on function private.revoke_member_invitation(uuid, text) is
+    'Ends an open invitation, of any owner.';
+comment on function private.tg__end_member_invitations() is
+    'Ends the open invitations of an owner who becomes less.';
+comment on function public.revoke_member_invitation(uuid, text) is
+    'Ends the open invitation of an email address to work for an account. For its owners. An address without an open invitation: 404.';
 comment on function private.invite_member(uuid, text, text, text, interval) is
     'Makes an invitation in place of an earlier one of the same address.';
 comment on function private.claim_member_invitation(text) is
     'Makes the caller a member of the account.';
 comment on function public.invite_member(uuid, text, text, text, interval) is
-    'Invites a person, by email address, to work for an account as owner, admin, agent or viewer. For its owners. Only this answer holds the token. The person who gives it to claim_member_invitation, signed in with that address, becomes a member. An earlier invitation of the same address ends.'
+    'Invites a person, by email address, to work for an account as owner, admin, agent or viewer. For its owners. Only this answer holds the token. The person who gives it to claim_member_invitation, signed in with that address, becomes a member. An earlier invitation of the same address ends. It ends also when the inviting owner is removed or is no longer an owner, and by revoke_member_invitation.'
     ' Type: {token: text, expires_at: timestamptz}';
 comment on function public.claim_member_invitation(text) is
     'Makes you a member of the account that invited your email address. Claiming it again gives the same answer, and if you were a member before, your role stays. Refused: an invitation that is unknown or claimed (404), one that has expired (410), and one for another address, or for yours before it is confirmed (409).'
@@ -1832,6 +1931,60 @@ $$;
 grant execute on function backend.create_account(text, text, text, text, text) to service_role;
 
 
+create function backend.list_accounts()
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: as create_account
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'id', a.id,
+                    'external_id', a.external_id,
+                    'name', a.name,
+                    'members', (
+                        select coalesce(jsonb_object_agg(r.role, r.emails), '{}')
+                        from (
+                            select
+                                m.role,
+                                -- a login may be known by its telephone alone
+                                jsonb_agg(coalesce(u.email, u.phone, m.display_name) order by u.email) as emails
+                            from public.account_members m
+                            join auth.users u
+                                on u.id = m.user_id
+                            where m.account_id = a.id
+                            group by m.role
+                        ) r
+                    ),
+                    'numbers', (
+                        select coalesce(
+                            jsonb_agg(
+                                format('%s (%s)', w.display_phone_number, w.phone_number_id)
+                                order by w.display_phone_number
+                            ),
+                            '[]'
+                        )
+                        from public.whatsapp_channels w
+                        where w.account_id = a.id
+                    )
+                )
+                order by a.name, a.id
+            ),
+            '[]'
+        )
+        from public.accounts a
+    );
+end
+$$;
+
+grant execute on function backend.list_accounts() to service_role;
+
+
 create function backend.add_member(
     account text,
     email text,
@@ -2013,6 +2166,8 @@ grant execute on function backend.add_number(text, text, text, text, text) to se
 
 comment on function backend.create_account(text, text, text, text, text) is
     'Makes an account, unless there is one of this external_id, or without that one of this name. What is left out is that of the country.';
+comment on function backend.list_accounts() is
+    'All accounts by name, with their members'' email addresses by role, and their numbers.';
 comment on function backend.add_member(text, text, text, text) is
     'Makes the login of an email address a member, or changes the member''s role and name. state: added, changed, there, or no_login where nobody has this address. The only owner stays one (409).';
 comment on function backend.add_number(text, text, text, text, text) is

@@ -34,6 +34,7 @@ def project(start: Start, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Sta
     ):
         for name, value in {
             "SUPABASE_URL": stack.url,
+            "DASHBOARD_URL": f"{stack.url}/dashboard/",
             "SUPABASE_SECRET_KEY": stack.secret_key,
             "SUPABASE_PUBLISHABLE_KEY": stack.publishable_key,
             "WHATSAPP_GRAPH_URL": f"{meta}/v26.0",
@@ -90,14 +91,23 @@ def test_from_nothing_to_a_check_that_finds_nothing_wrong(
     owner = ("member", "add", "alpine", "olivia@alpine.example", "--role", "owner", "--link")
     added = rapport(*owner)
     assert "olivia@alpine.example is now owner of alpine, shown as Olivia." in added
-    link = added.rstrip().splitlines()[-1]
+    # the link was lost
+    again = rapport(*owner)
+    assert "owner of alpine already" in again
+    lost, link = (told.rstrip().splitlines()[-1] for told in (added, again))
     assert link.startswith(stack.url)
-    assert "owner of alpine already" in rapport(*owner)
+    assert link != lost
     mailed = rapport("account", "create", "Alpine", "--owner", "ota@alpine.example")
     assert "There is already the account Alpine (alpine)" in mailed
     assert "A mail with a link to sign in went to ota@alpine.example." in mailed
     # who came by the link works for the account
-    assert httpx.get(link, trust_env=False).status_code == httpx.codes.SEE_OTHER
+    came = httpx.get(link, trust_env=False)
+    assert came.status_code == httpx.codes.SEE_OTHER
+    assert came.headers["location"].startswith(f"{stack.url}/dashboard/")
+    assert "has signed in before" in rapport(*owner)
+    listed = rapport("account", "list")
+    assert "alpine  Alpine" in listed
+    assert "owner    olivia@alpine.example, ota@alpine.example" in listed
 
     number = ("number", "add", "alpine", SHOWN, "--phone-number-id", NUMBER)
     assert "account is not known" in rapport(*number, "--without-meta")
@@ -179,6 +189,9 @@ def test_refusals_name_the_remedy(
     ):
         assert words in str(refused(*arguments))
     rapport("account", "create", "Alpine", "--external-id", "alpine")
+    monkeypatch.delenv("DASHBOARD_URL")
+    unknown = refused("member", "add", "alpine", "a@alpine.example")
+    assert str(unknown).startswith("DASHBOARD_URL is missing")
     monkeypatch.setenv("METAKOCKA_SECRET_KEY", "another-key")
     assert "the key" in (refused("connect", "metakocka", "alpine", "--company-id", "16").hint or "")
     monkeypatch.setenv("WAKE_SECRET", "x" * 32)

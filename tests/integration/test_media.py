@@ -27,7 +27,7 @@ from tests.integration.graph_files import TOKEN, Graph, digest, serving
 from typer.testing import CliRunner
 
 from rapport.commands import app
-from rapport.errors import NotFound
+from rapport.errors import Conflict, NotFound
 from rapport.handlers import fetch_media, media_api, sync_templates
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack
@@ -624,7 +624,10 @@ def test_a_person_gets_a_copy_of_all_files_and_then_has_none(media: Media, tmp_p
     status, told = privacy("erase", CILKA)
     assert status == 1
     media.rows("select backend.hold_contact(%s, 'Court file 7')", CILKA)
-    assert privacy("erase", CILKA, "--yes")[0] == 1
+    for options in ((), ("--yes",)):
+        error = CliRunner().invoke(app, ["privacy", "erase", CILKA, *options]).exception
+        assert isinstance(error, Conflict)
+        assert error.hint == f"If the hold has ended: rapport privacy release {CILKA}"
     assert set(media.stored()) >= {f"{ALPINE}/{photo}/stray"}
     assert privacy("release", CILKA)[0] == 0
 

@@ -122,7 +122,10 @@ def service(gateway: Stack) -> Iterator[Caller]:
 def test_the_functions_are_told_why_the_database_refuses(gateway: Stack, service: Caller) -> None:
     with closing(ContactStore(settings(gateway))) as store, pytest.raises(NotFound) as unknown:
         store.import_contacts("nobody", [Contact(name="Ana")])
-    assert (str(unknown.value), unknown.value.field) == ("There is no such account.", "account")
+    assert (str(unknown.value), unknown.value.field) == (
+        "There is no such account: nobody.",
+        "account",
+    )
 
     span = {"after_id": 0, "since": "2026-01-01", "until": None}
     with pytest.raises(Unprocessable, match=r"A page has 1 to 1,000 events\.") as wrong:

@@ -197,7 +197,8 @@ def test_each_wrong_secret_is_found_with_its_place(
     finding = examined(function)["Webhook's address"]
     assert (finding.state, "403" in finding.found) == ("wrong", True)
     stopped = deployment(stopped_reason="WhatsApp has locked the account.")
-    assert examined(function, stopped)[f"Number {SHOWN}"].state == "wrong"
+    finding = examined(function, stopped)[f"Number {SHOWN}"]
+    assert (finding.state, "rapport resume" in (finding.remedy or "")) == ("wrong", True)
 
 
 def test_meta_s_refusals_are_told_with_their_remedies(meta: str) -> None:

@@ -407,6 +407,11 @@ FUNCTIONS = {
         call="select public.invite_member(%(account)s, 'new@alpine.example', 'agent')",
         callers=frozenset({"owner"}),
     ),
+    "public.revoke_member_invitation": Function(
+        AUTHENTICATED,
+        call="select public.revoke_member_invitation(%(account)s, 'invited@alpine.example')",
+        callers=frozenset({"owner"}),
+    ),
     # as claim_portal_invitation
     "public.claim_member_invitation": Function(
         AUTHENTICATED, call="select public.claim_member_invitation(%(invitation)s::text)"
@@ -474,6 +479,7 @@ FUNCTIONS = {
     ),
     "backend.create_account": Function(SERVICE),
     "backend.account_id": Function(SERVICE),
+    "backend.list_accounts": Function(SERVICE),
     "backend.add_member": Function(SERVICE),
     "backend.add_number": Function(SERVICE),
     "backend.connect_metakocka": Function(SERVICE),

@@ -209,6 +209,7 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
         "resume_for_user",
         "resume_number",
         "revoke_invitation",
+        "revoke_member_invitation",
         "revoke_message",
         "save_contact",
         "search_page",

@@ -178,6 +178,19 @@ def test_migrations_are_compared_with_those_of_this_version(
     assert list(shipped(tmp_path)) == ["20261130000000", "20261130000100"]
 
 
+def test_the_doorbell_s_answers_are_told(admin: psycopg.Connection, tmp_path: Path) -> None:
+    told = facts(admin).model_dump(mode="json")
+    answers = [
+        {"result": "202", "count": 1, "latest_at": told["now"]},
+        {"result": "not reached", "count": 2, "latest_at": told["now"]},
+    ]
+    told["net"] = {"version": "0.20.0", "waiting": 0, "answers": answers}
+    found = examine_database(Deployment.model_validate(told), tmp_path)
+    [finding] = [one for one in found if one.check == "Doorbell, last hour"]
+    assert finding.found.startswith("1 answer, status 202")
+    assert "2 not reached" in finding.found
+
+
 def test_slots_are_judged_by_their_lag(admin: psycopg.Connection, tmp_path: Path) -> None:
     usual = facts(admin)
     slot = {"name": "of_somebody", "plugin": "pgoutput", "wal_status": "reserved"}

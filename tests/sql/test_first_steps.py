@@ -219,3 +219,29 @@ def test_only_owners_invite(world: World) -> None:
     for email, role, field in (("a b", "agent", "email"), ("a@b.si", "boss", "role")):
         answer = refusal(world, "olivia", INVITE, ALPINE, email, role)
         assert (answer.code, answer.detail) == ("PT422", f"field: {field}")
+
+
+def test_an_open_invitation_ends_with_its_owner_and_by_revoking(world: World) -> None:
+    confirm(world, "stranger")
+    revoke = "select public.revoke_member_invitation(%s, %s)"
+    invited = (ALPINE, "stranger@rapport.example", "owner")
+    owner = {"id": seed_uuid("adam"), "account": ALPINE}
+    make_owner = (
+        "update public.account_members set role = 'owner'"
+        " where user_id = %(id)s and account_id = %(account)s"
+    )
+    for ending in (
+        make_owner.replace("'owner'", "'admin'"),
+        "delete from public.account_members where user_id = %(id)s and account_id = %(account)s",
+    ):
+        world.owner.execute(make_owner, owner)
+        [mine] = ask(world, "adam", INVITE, *invited)
+        world.owner.execute(ending, owner)
+        assert refusal(world, "stranger", CLAIM, mine["answer"]["token"]).code == "PT404"
+
+    [row] = ask(world, "olivia", INVITE, *invited)
+    assert refusal(world, "vera", revoke, *invited[:2]).code == "42501"
+    assert refusal(world, "olivia", revoke, BAY, invited[1]).code == "PT404"
+    ask(world, "olivia", revoke, ALPINE, " Stranger@rapport.example")
+    assert refusal(world, "stranger", CLAIM, row["answer"]["token"]).code == "PT404"
+    assert refusal(world, "olivia", revoke, *invited[:2]).detail == "field: email"

@@ -73,9 +73,19 @@ def test_a_number_sends_when_neither_it_nor_its_account_is_paused(world: World) 
     pause(world, channel(world))
     pause(world)
 
-    resume(world)
+    # what is still paused is named, and not counted as sent now
+    assert resume(world)["waiting"] == 0
     assert claim(world) == []
-    resume(world, channel(world))
+    pause(world)
+    told = backend(world, "resume_sending(%s)", str(ALPINE))
+    assert (len(told["paused_numbers"]), told["is_account_paused"]) == (1, False)
+    world.owner.execute(
+        "update public.whatsapp_channels set stopped_at = now(), stopped_reason = 'x'"
+    )
+    assert resume(world, channel(world))["waiting"] == 0
+    pause(world, channel(world))
+    told = backend(world, "resume_sending(%s)", ALPINE_NUMBER)
+    assert (told["waiting"], told["paused_numbers"]) == (1, [])
     assert len(claim(world)) == 1
 
 

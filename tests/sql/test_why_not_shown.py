@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from tests.sql.asking import ask, refusal
@@ -67,7 +68,7 @@ def check(answer: ANSWER) -> None:
         assert (answer["words"], answer["remedy"]) == (broken["words"], broken["remedy"])
     for step in answer["steps"]:
         assert step["words"].endswith("."), step
-        assert not re.search(r"[{}]|  |: ?\.|\(\)", step["words"]), step
+        assert not re.search(r"[{}]|  |: ?\.|\(\)| at \d+ \w+ \d{4} at ", step["words"]), step
         assert step["ok"] is not False or step["remedy"], step
     assert len({step["step"] for step in answer["steps"]} - {"found"}) == len(
         [step for step in answer["steps"] if step["step"] != "found"]
@@ -198,6 +199,9 @@ def test_one_login_is_asked_about(desk: World) -> None:
     ):
         answer = why(desk, "wamid.fine/1==", login=login)
         assert (step(answer, "access")["code"], answer["match"]) == (reached, match), login
+    # the people who run the deployment hear that there is no such login
+    with pytest.raises(psycopg.Error, match="There is no login nobody@"):
+        backend(desk, "why_not_shown(%s, login => %s)", "wamid.fine/1==", "nobody@rapport.example")
     # customers are told on their own topics
     answer = why(desk, "wamid.fine/1==", login="cilka@rapport.example")
     assert all("account:" not in topic for topic in step(answer, "topics")["facts"]["topics"])
@@ -387,6 +391,15 @@ def test_the_way_out_names_its_first_broken_link(desk: World) -> None:
     accept(desk, sent, "wamid.ours")
     answer = why(desk, "wamid.ours")
     assert (answer["id"], step(answer, "receipts")["ok"], answer["broken"]) == (sent, None, None)
+    # the time is that of our call, and not of a report that says it otherwise
+    taken = step(answer, "sent")["facts"]["at"]
+    desk.owner.execute("update public.messages set sent_at = now() - interval '1 day'")
+    assert step(why(desk, sent), "sent")["facts"]["at"] == taken
+    zone = "update public.accounts set time_zone = %s"
+    with changed(desk, zone, zone.replace("%s", "'UTC'"), "Europe/Ljubljana"):
+        answer = why(desk, sent)
+        assert answer["time_zone"] == "Europe/Ljubljana"
+        assert not any("UTC" in one["words"] for one in answer["steps"])
     later = {"phone_number_id": ALPINE_NUMBER}
     desk.ingest(status("wamid.ours", "delivered", ago(seconds=1), **later))
     assert step(why(desk, sent), "receipts")["code"] == "receipts.delivered"

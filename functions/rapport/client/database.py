@@ -2053,7 +2053,8 @@ class InviteMemberAnswer(Record):
     """What `invite_member` answers. Invites a person, by email address, to work for an account
     as owner, admin, agent or viewer. For its owners. Only this answer holds the token. The person
     who gives it to claim_member_invitation, signed in with that address, becomes a member. An
-    earlier invitation of the same address ends.
+    earlier invitation of the same address ends. It ends also when the inviting owner is removed or
+    is no longer an owner, and by revoke_member_invitation.
     """
 
     token: str
@@ -2179,7 +2180,8 @@ class ResumeSendingAnswer(Record):
     """What `resume_sending` answers. Ends the pause of a number, or without one that of the
     account. What waits is sent, or with withdraw withdrawn: messages become failed, scheduled
     messages that were due cancelled, and reminders that were due are left out. It withdraws 500 at
-    a time: call it again while is_paused. For owners and admins.
+    a time: call it again while is_paused. waiting: the messages that are sent now; those of numbers
+    that are still paused or stopped are not counted. For owners and admins.
     """
 
     is_paused: bool
@@ -2331,15 +2333,16 @@ class WhyNotShownAnswer(Record):
     number as people write it, an email, a username, a partner's id at Metakocka, or the older key
     of a conversation. kind tells apart what several things have; login (an email or a user id) asks
     whether that login may see it. language is en or sl. A step's ok is null where it can't be
-    known; code and facts say the same for programs, with ids, figures and times (UTC). match:
-    whether it was told to somebody, or to this login, under the id for which the reference stands.
-    For owners and admins, about their own accounts.
+    known; code and facts say the same for programs, with ids, figures and times (UTC). The words
+    have times by the clocks of time_zone. match: whether it was told to somebody, or to this login,
+    under the id for which the reference stands. For owners and admins, about their own accounts.
     """
 
     reference: str
     kind: WhyNotShownAnswerKind | None
     id: UUID | None
     account_id: UUID | None
+    time_zone: str
     match: bool | None
     broken: str | None
     words: str

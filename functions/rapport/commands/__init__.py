@@ -151,10 +151,13 @@ def replay(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
     ] = False,
+    stage: Stage = None,
 ) -> None:
     """Parse stored WhatsApp webhooks again with the present parser. Times are UTC."""
+    from rapport.commands.project import use_stage
     from rapport.commands.replay import replay
 
+    use_stage(stage)
     if not replay(since=since, until=until, dry_run=dry_run):
         raise typer.Exit(1)
 
@@ -262,10 +265,13 @@ def sync(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
     ] = False,
+    stage: Stage = None,
 ) -> None:
     """Synchronize an account's contacts with its partners at Metakocka."""
+    from rapport.commands.project import use_stage
     from rapport.commands.sync import sync
 
+    use_stage(stage)
     status = sync(account, direction, dry_run=dry_run)
     if status:
         raise typer.Exit(status)
@@ -298,12 +304,15 @@ def why(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    stage: Stage = None,
 ) -> None:
     """Say why something does not show: each step from the webhook to the people who see it."""
     from rich.console import Console
 
+    from rapport.commands.project import use_stage
     from rapport.commands.why import why
 
+    use_stage(stage)
     status = why(
         reference, account=account, kind=kind, login=login, as_json=as_json, console=Console()
     )
@@ -348,12 +357,15 @@ Stage = Annotated[
     ),
 ]
 AsLink = Annotated[
-    bool, typer.Option("--link", help="Show a new login's link, instead of sending it by mail.")
+    bool,
+    typer.Option(
+        "--link", help="Show the link, instead of sending a mail; a new one for who never came."
+    ),
 ]
 Page = Annotated[
     str | None,
     typer.Option(
-        help="The page to which a new login's link leads; by default Auth's site URL.",
+        help="The page to which a login's link leads; by default the dashboard (DASHBOARD_URL).",
         show_default=False,
     ),
 ]
@@ -403,6 +415,17 @@ def create_account(
         language=language,
         invitation=Invitation(as_link=link, page=page),
     ):
+        typer.echo(line)
+
+
+@accounts.command("list")
+def list_accounts(stage: Stage = None) -> None:
+    """Show all accounts: external id, name, id, members and numbers."""
+    from rapport.commands.accounts import list_accounts
+    from rapport.commands.project import use_stage
+
+    use_stage(stage)
+    for line in list_accounts():
         typer.echo(line)
 
 
@@ -602,6 +625,7 @@ def import_contacts(
     report: Annotated[
         Path | None, typer.Option(help="Write the report of all rows to a CSV file.")
     ] = None,
+    stage: Stage = None,
 ) -> None:
     """Create and change contacts from a table. Importing the same file again changes nothing.
 
@@ -611,7 +635,9 @@ def import_contacts(
     fields; these may also be first_name, middle_name, last_name, company or country_code.
     """
     from rapport.commands.contacts import import_file
+    from rapport.commands.project import use_stage
 
+    use_stage(stage)
     status = import_file(
         file,
         account,
@@ -634,10 +660,13 @@ def export_contacts(
         Path | None,
         typer.Argument(help="The file to write; by default stdout.", show_default=False),
     ] = None,
+    stage: Stage = None,
 ) -> None:
     """Write an account's contacts to a CSV file, which `import` takes back unchanged."""
     from rapport.commands.contacts import export_file
+    from rapport.commands.project import use_stage
 
+    use_stage(stage)
     export_file(file, account)
 
 
@@ -650,10 +679,13 @@ def export_person(
             help="The file to write; by default contact-<id>.zip here.", show_default=False
         ),
     ] = None,
+    stage: Stage = None,
 ) -> None:
     """Write all that is known of a contact to a zip: JSON, files, and a list of both."""
     from rapport.commands.privacy import export_contact
+    from rapport.commands.project import use_stage
 
+    use_stage(stage)
     export_contact(contact, out)
 
 
@@ -661,6 +693,7 @@ def export_person(
 def erase_person(
     contact: Contact,
     yes: Annotated[bool, typer.Option("--yes", help="Erase without a question.")] = False,
+    stage: Stage = None,
 ) -> None:
     """Erase all that is known of a contact; then search the whole database for it.
 
@@ -668,7 +701,9 @@ def erase_person(
     goes on with the erasure, and so does the same command.
     """
     from rapport.commands.privacy import erase_contact
+    from rapport.commands.project import use_stage
 
+    use_stage(stage)
     if not erase_contact(contact, yes=yes):
         raise typer.Exit(1)
 
@@ -677,18 +712,23 @@ def erase_person(
 def hold_person(
     contact: Contact,
     reason: Annotated[str, typer.Option(help="Which claim or authority asks for it.")],
+    stage: Stage = None,
 ) -> None:
     """Place a contact under a legal hold: until its release it is neither deleted nor erased."""
     from rapport.commands.privacy import hold_contact
+    from rapport.commands.project import use_stage
 
+    use_stage(stage)
     hold_contact(contact, reason)
 
 
 @privacy.command("release")
-def release_person(contact: Contact) -> None:
+def release_person(contact: Contact, stage: Stage = None) -> None:
     """End the legal hold of a contact."""
     from rapport.commands.privacy import release_contact
+    from rapport.commands.project import use_stage
 
+    use_stage(stage)
     release_contact(contact)
 
 
@@ -698,10 +738,13 @@ def show_privacy_log(
     since: Annotated[
         datetime | None, typer.Option(help="From this time on; UTC.", formats=TIMES)
     ] = None,
+    stage: Stage = None,
 ) -> None:
     """Show who exported, erased and held which contacts."""
     from rapport.commands.privacy import show_log
+    from rapport.commands.project import use_stage
 
+    use_stage(stage)
     show_log(account, since)
 
 

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from rapport.commands.logins import Logins
 from rapport.commands.project import (
+    dashboard_url,
     graph_settings,
     no_account,
     store_settings,
@@ -29,6 +30,7 @@ from rapport.errors import (
 )
 from rapport.parameters import token_source
 from rapport.phone import to_e164
+from rapport.settings import StoreSettings
 from rapport.store.setup import Member, SetupStore
 from rapport.whatsapp.registration import AppToken, MetaNumber, Registration
 
@@ -43,8 +45,12 @@ class Invitation:
 
     # the link is shown instead of sent by mail
     as_link: bool = False
-    # where the link leads; by default to the site of Auth's settings
+    # where the link leads; by default to the dashboard
     page: str | None = None
+
+    def target(self) -> str:
+        """The page, or the dashboard; raises ConfigError where that is not known."""
+        return self.page or dashboard_url()
 
 
 def create_account(
@@ -106,17 +112,52 @@ def add_member(
         except NotFound:
             raise no_account(account) from None
         if member.state == "no_login":
+            page = invitation.target()
             with closing(Logins(settings)) as logins:
                 if invitation.as_link:
-                    link = logins.link(email, invitation.page)
-                    told.append(f"Send this link to {email} alone; it signs in, once:\n{link}")
+                    told.append(_of_link(email, logins.link(email, page)))
                 else:
-                    logins.invite(email, invitation.page)
+                    logins.invite(email, page)
                     told.append(f"A mail with a link to sign in went to {email}.")
             member = store.add_member(account, email, role, name)
         else:
             told += _of_login(email, member)
+            if invitation.as_link:
+                told.append(_link_again(settings, email, member, invitation))
     return [_of_member(account, email, member), *told]
+
+
+def _of_link(email: str, link: str) -> str:
+    return f"Send this link to {email} alone; it signs in, once:\n{link}"
+
+
+def _link_again(settings: StoreSettings, email: str, member: Member, invitation: Invitation) -> str:
+    """A new link for who has not come yet: the earlier one may be lost."""
+    if member.last_sign_in_at:
+        return (
+            f"No link was made: {email} has signed in before, on {member.last_sign_in_at:%Y-%m-%d},"
+            " and does so again by the page itself."
+        )
+    with closing(Logins(settings)) as logins:
+        link = logins.link(email, invitation.target(), is_confirmed=member.is_confirmed)
+    return _of_link(email, link)
+
+
+def list_accounts() -> list[str]:
+    """All accounts, each with its ids, name, members and numbers; what to tell, a line each."""
+    with closing(SetupStore(store_settings())) as store:
+        accounts = store.accounts()
+    if not accounts:
+        return ["There is no account yet. Make one: rapport account create NAME --owner EMAIL"]
+    told = []
+    for one in accounts:
+        told += [
+            f"{one.external_id or one.id}  {one.name}",
+            f"  id       {one.id}",
+            *(f"  {role:<8} {', '.join(emails)}" for role, emails in one.members.items()),
+            *(f"  number   {number}" for number in one.numbers),
+        ]
+    return told
 
 
 def _of_member(account: str, email: str, member: Member) -> str:

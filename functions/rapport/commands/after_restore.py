@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 
 from rapport.commands.project import store_settings
+from rapport.errors import ConfigError
 from rapport.store.operations import OperationsStore, Restored
 
 
@@ -23,6 +25,8 @@ def after_restore(*, dry_run: bool, yes: bool, console: Console) -> None:
             console.print("\n  Nothing was changed.\n", highlight=False)
             return
         if not yes:
+            if not sys.stdin.isatty():
+                raise ConfigError("Nobody is here to confirm it. --yes holds without a question.")
             typer.confirm(
                 "\n  Hold all of it? On a database in use it stops what waits", abort=True
             )

@@ -60,9 +60,12 @@ class Logins:
         """Makes a login for an address, and sends a link there that signs in on the page."""
         self._post("invite", {"email": email}, page)
 
-    def link(self, email: str, page: str | None) -> str:
-        """Makes a login for an address; returns the link that signs in on the page."""
-        body = {"type": "invite", "email": email}
+    def link(self, email: str, page: str | None, *, is_confirmed: bool = False) -> str:
+        """Makes a login for an address; returns the link that signs in on the page.
+
+        For a login that is there it is a new link. Auth invites nobody whose address is confirmed.
+        """
+        body = {"type": "magiclink" if is_confirmed else "invite", "email": email}
         response = self._post("admin/generate_link", body, page)
         try:
             return _Link.model_validate_json(response.content).action_link

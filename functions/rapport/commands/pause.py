@@ -33,8 +33,15 @@ def resume(named: str, *, withdraw: bool, console: Console) -> None:
             if not resumed.is_paused:
                 break
     told = f" Withdrawn: {withdrawn}." if withdraw else ""
+    if resumed.channel_id is not None and resumed.is_account_paused:
+        begin = "The number is paused no longer, but its whole account is: nothing is sent."
+    elif resumed.paused_numbers:
+        numbers = ", ".join(resumed.paused_numbers)
+        begin = f"The account sends again, but not from numbers that are still paused: {numbers}."
+    else:
+        begin = f"{_named(resumed)} sends again."
     console.print(
-        f"{_named(resumed)} sends again.{told} Messages that are sent now: {resumed.waiting}.",
+        f"{begin}{told} Messages that are sent now: {resumed.waiting}.",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from rapport.commands.project import file_storage, store_settings
-from rapport.errors import ConfigError
+from rapport.errors import ConfigError, Conflict
 from rapport.privacy.erasing import carry_out
 from rapport.privacy.exporting import export
 from rapport.store.privacy import Found, PrivacyAction, PrivacyStore
@@ -71,7 +71,11 @@ def erase_contact(contact_id: UUID, *, yes: bool) -> bool:
         storage = file_storage()
         if not yes:
             _ask(store, contact_id, console)
-        action = store.begin_erasure(contact_id)
+        try:
+            action = store.begin_erasure(contact_id)
+        except Conflict as error:
+            error.hint = _release(contact_id)
+            raise
         step = None
 
         def goes_on(now: PrivacyAction) -> bool:
@@ -84,6 +88,10 @@ def erase_contact(contact_id: UUID, *, yes: bool) -> bool:
         action = carry_out(store, storage, action.id, goes_on)
     _tell(action, console)
     return action.state == "done"
+
+
+def _release(contact_id: UUID) -> str:
+    return f"If the hold has ended: rapport privacy release {contact_id}"
 
 
 def hold_contact(contact_id: UUID, reason: str) -> None:
@@ -119,6 +127,11 @@ def show_log(account: str, since: datetime | None) -> None:
 
 def _ask(store: PrivacyStore, contact_id: UUID, console: Console) -> None:
     overview = store.overview(contact_id, is_logged=False)
+    if overview.is_held:
+        raise Conflict(
+            "This contact is under a legal hold, and nothing of it may be deleted.",
+            hint=_release(contact_id),
+        )
     console.print(
         f"\n  {overview.account_name}, contact {contact_id}: this erases\n",
         highlight=False,

@@ -156,6 +156,29 @@ def publishable_key() -> str | None:
     return UserStoreSettings.load(_REMEDY).supabase_publishable_key.get_secret_value()
 
 
+def dashboard_url() -> str:
+    """Where staff sign in: DASHBOARD_URL of the environment, or the dashboard of the stack.
+
+    Raises:
+        ConfigError: It is not known, or no address.
+    """
+    stack = _stack()
+    if stack is not None:
+        return f"{stack.url}/dashboard/"
+    remedy = (
+        "Set it to the address of the dashboard, such as https://desk.example/dashboard/, or give"
+        " --page."
+    )
+    url = os.environ.get("DASHBOARD_URL")
+    if not url:
+        raise ConfigError(f"DASHBOARD_URL is missing: links to sign in lead there. {remedy}")
+    try:
+        TypeAdapter(HttpUrl).validate_python(url)
+    except ValidationError:
+        raise ConfigError(f"DASHBOARD_URL {url} is no address. {remedy}") from None
+    return url
+
+
 def functions_url(given: str | None, doorbell_url: str | None) -> str | None:
     """Where the functions are: as given, the stack's, or where the doorbell rings; None if unknown.
 
@@ -223,10 +246,10 @@ def webhook_queues() -> BacklogSettings:
 
 
 def no_account(account: str, condition: str = "") -> NotFound:
-    """The refusal of an --account that names none, or none that meets the condition."""
+    """The refusal of a name that no account has, or none that meets the condition."""
     return NotFound(
-        f"There is no account {account!r}{condition}. --account takes the external id of an"
-        " account, as `rapport up` shows it, or its id."
+        f"There is no account {account!r}{condition}. `rapport account list` shows the external ids"
+        " and ids of all accounts."
     )
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rapport.commands.project import metakocka_settings, no_account, store_settings
+from rapport.commands.project import metakocka_settings, store_settings
 from rapport.errors import ConfigError, NotFound
 from rapport.log import logger
 from rapport.metakocka.endpoints import busy
@@ -53,11 +53,11 @@ def sync(account: str, direction: str, *, dry_run: bool) -> int:
         try:
             connection = store.connection(account)
         except NotFound:
-            unconnected = (
-                " with an active connection to Metakocka (an admin connects it by a row in"
-                " metakocka_connections)"
-            )
-            raise no_account(account, unconnected) from None
+            raise NotFound(
+                f"There is no account {account!r} with an active connection to Metakocka.",
+                hint=f"Connect it: rapport connect metakocka {account} --company-id … `rapport"
+                " account list` shows all accounts.",
+            ) from None
         worker = Sync(
             store,
             secret_source(settings),

@@ -65,6 +65,8 @@ def _show(found: Diagnosis, console: Console) -> None:
         _print(console, f"  {escape(found.remedy)}")
     if found.match is not None:
         _print(console, f"  match: {'true' if found.match else 'false'}")
+    if found.time_zone != "UTC":
+        _print(console, f"  Times are those of {escape(found.time_zone)}.")
     console.print()
     for step in found.steps:
         _print(console, f"{_MARKS[step.ok]} {step.step:<{width}}  {escape(step.words)}")

@@ -34,6 +34,8 @@ class Diagnosis(BaseModel):
     kind: str | None
     id: UUID | None
     account_id: UUID | None
+    # of the times in words and remedies
+    time_zone: str
     # whether it was told to somebody who may see it; None where it can't be known
     match: bool | None
     broken: str | None

@@ -20,6 +20,9 @@ class Pause(BaseModel):
     is_paused: bool = True
     # messages, and of an account scheduled ones
     withdrawn: int = 0
+    # what else holds messages after a resumption: the numbers, and the account as a whole
+    paused_numbers: list[str] = []
+    is_account_paused: bool = False
 
 
 class Redriven(BaseModel):

@@ -27,6 +27,8 @@ class PersonOverview(BaseModel):
     account_id: UUID
     account_name: str
     contact_ids: list[UUID]
+    # under a legal hold: it can't be erased
+    is_held: bool = False
     tables: list[PersonTable]
 
 

@@ -30,6 +30,16 @@ class NewAccount(_Row):
     language: str
 
 
+class ListedAccount(_Row):
+    """An account: its members' email addresses by role, and its numbers with Meta's ids."""
+
+    id: UUID
+    external_id: str | None
+    name: str
+    members: dict[str, list[str]]
+    numbers: list[str]
+
+
 class Member(_Row):
     """A member, or `no_login` alone where nobody has the address."""
 
@@ -83,6 +93,10 @@ class SetupStore(Store):
             "language": language,
         }
         return understood(NewAccount, self._call("create_account", dict(given)))
+
+    def accounts(self) -> list[ListedAccount]:
+        """All accounts, by name."""
+        return understood(list[ListedAccount], self._call("list_accounts", {}))
 
     def account_id(self, account: str) -> UUID:
         """The account's id."""

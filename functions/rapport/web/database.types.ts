@@ -3898,7 +3898,7 @@ export type Database = {
           isSetofReturn: true;
         };
       };
-      /** Invites a person, by email address, to work for an account as owner, admin, agent or viewer. For its owners. Only this answer holds the token. The person who gives it to claim_member_invitation, signed in with that address, becomes a member. An earlier invitation of the same address ends. */
+      /** Invites a person, by email address, to work for an account as owner, admin, agent or viewer. For its owners. Only this answer holds the token. The person who gives it to claim_member_invitation, signed in with that address, becomes a member. An earlier invitation of the same address ends. It ends also when the inviting owner is removed or is no longer an owner, and by revoke_member_invitation. */
       invite_member: {
         Args: {
           account_id: string;
@@ -4138,7 +4138,7 @@ export type Database = {
         };
         Returns: undefined;
       };
-      /** Ends the pause of a number, or without one that of the account. What waits is sent, or with withdraw withdrawn: messages become failed, scheduled messages that were due cancelled, and reminders that were due are left out. It withdraws 500 at a time: call it again while is_paused. For owners and admins. */
+      /** Ends the pause of a number, or without one that of the account. What waits is sent, or with withdraw withdrawn: messages become failed, scheduled messages that were due cancelled, and reminders that were due are left out. It withdraws 500 at a time: call it again while is_paused. waiting: the messages that are sent now; those of numbers that are still paused or stopped are not counted. For owners and admins. */
       resume_sending: {
         Args: {
           account_id: string;
@@ -4155,6 +4155,14 @@ export type Database = {
       revoke_invitation: {
         Args: {
           invitation_id: string;
+        };
+        Returns: undefined;
+      };
+      /** Ends the open invitation of an email address to work for an account. For its owners. An address without an open invitation: 404. */
+      revoke_member_invitation: {
+        Args: {
+          account_id: string;
+          email: string;
         };
         Returns: undefined;
       };
@@ -4401,7 +4409,7 @@ export type Database = {
         };
         Returns: Database["public"]["Views"]["contacts_v2"]["Row"] | Database["public"]["Views"]["contacts_live_chat"]["Row"];
       };
-      /** Why something does not show: the steps from the webhook to the people who see it, in their order, and the first broken one in words with its remedy. The reference is an id of ours, WhatsApp's id of a message (wamid) or of a number, a telephone number as people write it, an email, a username, a partner's id at Metakocka, or the older key of a conversation. kind tells apart what several things have; login (an email or a user id) asks whether that login may see it. language is en or sl. A step's ok is null where it can't be known; code and facts say the same for programs, with ids, figures and times (UTC). match: whether it was told to somebody, or to this login, under the id for which the reference stands. For owners and admins, about their own accounts. */
+      /** Why something does not show: the steps from the webhook to the people who see it, in their order, and the first broken one in words with its remedy. The reference is an id of ours, WhatsApp's id of a message (wamid) or of a number, a telephone number as people write it, an email, a username, a partner's id at Metakocka, or the older key of a conversation. kind tells apart what several things have; login (an email or a user id) asks whether that login may see it. language is en or sl. A step's ok is null where it can't be known; code and facts say the same for programs, with ids, figures and times (UTC). The words have times by the clocks of time_zone. match: whether it was told to somebody, or to this login, under the id for which the reference stands. For owners and admins, about their own accounts. */
       why_not_shown: {
         Args: {
           account_id?: string | null;
@@ -4415,6 +4423,7 @@ export type Database = {
           kind: "message" | "number" | "conversation" | "contact" | "partner" | null;
           id: string | null;
           account_id: string | null;
+          time_zone: string;
           match: boolean | null;
           broken: string | null;
           words: string;

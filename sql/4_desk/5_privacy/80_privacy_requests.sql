@@ -231,7 +231,8 @@ begin
             action => 'export'
         );
     end if;
-    return private.export_overview(contact_id);
+    return private.export_overview(contact_id)
+        || jsonb_build_object('is_held', private.is_held(contact_id));
 end
 $$;
 

@@ -54,6 +54,31 @@ end
 $$;
 
 
+create function private.sent_now(account_id uuid, channel_id uuid)
+    returns integer
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select count(*)
+        from private.outbound_queue q
+        join public.whatsapp_channels w
+            on w.id = q.whatsapp_channel_id
+        join public.accounts a
+            on a.id = w.account_id
+        where w.account_id = sent_now.account_id
+          and (channel_id is null or w.id = channel_id)
+          and q.state <> 'sending'
+          and w.paused_at is null
+          and w.stopped_at is null
+          and a.paused_at is null
+    );
+end
+$$;
+
+
 create function private.set_pause(account_id uuid, channel_id uuid, is_paused boolean)
     returns void
     language plpgsql
@@ -189,7 +214,11 @@ begin
     return jsonb_build_object(
         'is_paused', is_paused,
         'withdrawn', withdrawn,
-        'waiting', private.waiting_to_send(account_id => account_id, channel_id => channel_id)
+        'waiting', case
+            when is_paused
+                then private.waiting_to_send(account_id => account_id, channel_id => channel_id)
+            else private.sent_now(account_id => account_id, channel_id => channel_id)
+        end
     );
 end
 $$;
@@ -289,9 +318,9 @@ begin
 exception
     when sqlstate 'PT404' then
         raise sqlstate 'PT404' using
-            message = 'There is no such number and no such account.',
+            message = format('There is no such number and no such account: %s.', left(named, 100)),
             detail = 'field: named',
-            hint = 'Give a phone_number_id, or the external_id or the id of an account.';
+            hint = 'Give a phone_number_id, or the external_id or the id of an account. `rapport account list` shows them.';
 end
 $$;
 
@@ -329,10 +358,39 @@ create function backend.resume_sending(named text, withdraw boolean default fals
 as $$
 declare
     target record := private.named_to_pause(named);
+    resumed jsonb;
 begin
-    return private.end_pause(
-        account_id => target.account_id, channel_id => target.channel_id, withdraw => withdraw)
-        || jsonb_build_object('account_id', target.account_id, 'channel_id', target.channel_id);
+    -- the people who run the deployment have solved at Meta what stopped it
+    update public.whatsapp_channels w
+    set stopped_at = null,
+        stopped_code = null,
+        stopped_reason = null
+    where w.id = target.channel_id
+      and w.stopped_at is not null;
+    if found then
+        perform private.ring('deliver_outbound');
+    end if;
+    -- a statement of its own: the next one sees what has changed
+    resumed := private.end_pause(
+        account_id => target.account_id, channel_id => target.channel_id, withdraw => withdraw);
+    return resumed
+        || jsonb_build_object(
+            'account_id', target.account_id,
+            'channel_id', target.channel_id,
+            'is_account_paused', (
+                select a.paused_at is not null
+                from public.accounts a
+                where a.id = target.account_id
+            ),
+            'paused_numbers', (
+                select coalesce(
+                    jsonb_agg(w.display_phone_number order by w.display_phone_number), '[]')
+                from public.whatsapp_channels w
+                where w.account_id = target.account_id
+                  and (target.channel_id is null or w.id = target.channel_id)
+                  and w.paused_at is not null
+            )
+        );
 end
 $$;
 
@@ -341,6 +399,8 @@ grant execute on function backend.resume_sending(text, boolean) to service_role;
 
 comment on function private.require_pause_rights(uuid, uuid) is
     'Refuses a caller who is neither owner nor admin of the account, and a number of another account.';
+comment on function private.sent_now(uuid, uuid) is
+    'How many messages of a number, or of an account, nothing holds: neither a pause nor a stop.';
 comment on function private.waiting_to_send(uuid, uuid) is
     'How many messages wait to be sent from a number, or from all numbers of an account.';
 comment on function private.set_pause(uuid, uuid, boolean) is
@@ -352,11 +412,11 @@ comment on function private.end_pause(uuid, uuid, boolean) is
 comment on function private.pause_for_user(uuid, uuid) is
     'See public.pause_sending.';
 comment on function private.resume_for_user(uuid, uuid, boolean) is
-    'See public.resume_sending.';
+    'See public.resume_sending. A number that WhatsApp had stopped sends again as well. paused_numbers and is_account_paused: what is still paused.';
 comment on function public.pause_sending(uuid, uuid) is
     'Has nothing sent from a WhatsApp number of the account any more, or without a number from the whole account: no message, no read mark, and of the account nothing that is sent later and no reminder. What comes in is stored and shown. For owners and admins.';
 comment on function public.resume_sending(uuid, uuid, boolean) is
-    'Ends the pause of a number, or without one that of the account. What waits is sent, or with withdraw withdrawn: messages become failed, scheduled messages that were due cancelled, and reminders that were due are left out. It withdraws 500 at a time: call it again while is_paused. For owners and admins.'
+    'Ends the pause of a number, or without one that of the account. What waits is sent, or with withdraw withdrawn: messages become failed, scheduled messages that were due cancelled, and reminders that were due are left out. It withdraws 500 at a time: call it again while is_paused. waiting: the messages that are sent now; those of numbers that are still paused or stopped are not counted. For owners and admins.'
     ' Type: {is_paused: boolean, withdrawn: integer, waiting: integer}';
 comment on function private.named_to_pause(text) is
     'The number or the account that a command names; channel_id is null for an account.';

@@ -263,21 +263,26 @@ def _net(net: Requests | None) -> Iterator[Finding]:
     if not net.answers:
         return
     check = "Doorbell, last hour"
-    told = listed(f"{one.count:,} of {one.result}" for one in net.answers)
+    told = listed(
+        f"{counted(one.count, 'answer')}, status {one.result}"
+        if one.result.isdigit()
+        else f"{one.count:,} {one.result}"
+        for one in net.answers
+    )
     failed = sum(one.count for one in net.answers if not one.result.startswith("2"))
     latest = net.answers[0]
     if not failed:
-        yield fine(check, f"Answers: {told}.")
+        yield fine(check, f"{told}.")
     elif latest.result.startswith("2"):
         yield warning(
             check,
-            f"Answers: {told}; the latest was good.",
+            f"{told}; the latest was good.",
             "What was missed is found by the schedules. Look at the log of the function wake.",
         )
     else:
         yield wrong(
             check,
-            f"Answers: {told}; the latest at {latest.latest_at:%H:%M:%S} UTC.",
+            f"{told}; the latest at {latest.latest_at:%H:%M:%S} UTC.",
             "401 and 403: run `rapport connect functions` with the secret that the function has."
             " 404: with the right address. Otherwise look at the log of the function wake.",
         )

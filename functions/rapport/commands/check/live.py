@@ -84,7 +84,9 @@ async def _ring(store: DeploymentStore) -> Finding:
         return wrong(
             check,
             "There is no doorbell, so workers start by their schedule alone.",
-            "create extension pg_net with schema extensions; and `rapport connect functions`.",
+            "create extension pg_net with schema extensions; and `rapport connect functions`."
+            if (await asyncio.to_thread(store.deployment)).net is None
+            else "rapport connect functions --url …",
         )
     answer = None
     while answer is None and time.monotonic() - begun < _ANSWERED_WITHIN:

@@ -152,7 +152,9 @@ def _examine_number(
     found = meta.number(id_, token)
     if number.stopped_reason:
         yield wrong(
-            check, f"Nothing is sent from it: {number.stopped_reason}", "Then: resume_channel."
+            check,
+            f"Nothing is sent from it: {number.stopped_reason}",
+            f"Solve that at Meta, then: rapport resume {id_}",
         )
     elif not found.can_send:
         yield wrong(
