@@ -74,12 +74,7 @@ export class AppPage extends PageElement {
     return "";
   }
 
-  /** Whether a link in a mail signs in, too. */
-  get signsInByLink() {
-    return false;
-  }
-
-  /** Whether it is offered before a password. */
+  /** Whether a link in a mail is offered before a password. */
   get prefersLink() {
     return false;
   }
@@ -139,7 +134,7 @@ export class AppPage extends PageElement {
     if (!this.isReady) return html`<main class="whole"><p class="muted" role="status">${text("page.loading")}</p></main>`;
     if (!this.user) {
       const logins = (this.config?.logins ?? []).filter((login) => this.mayTry(login));
-      return html`<sign-in .supabase=${this.supabase} .logins=${logins} .heading=${this.heading} .lead=${this.lead} .byLink=${this.signsInByLink} .email=${this.knownEmail} .prefersLink=${this.prefersLink} .refusal=${this.refusal}></sign-in>${languageChoice()}`;
+      return html`<sign-in .supabase=${this.supabase} .logins=${logins} .heading=${this.heading} .lead=${this.lead} .email=${this.knownEmail} .prefersLink=${this.prefersLink} .refusal=${this.refusal}></sign-in>${languageChoice()}`;
     }
     return this.content();
   }

@@ -18,7 +18,6 @@ export class SignIn extends PageElement {
     logins: { attribute: false },
     heading: {},
     lead: {},
-    byLink: { attribute: false },
     prefersLink: { attribute: false },
     email: {},
     isBusy: { state: true },
@@ -34,9 +33,7 @@ export class SignIn extends PageElement {
     this.logins = [];
     this.heading = "";
     this.lead = "";
-    /** Whether a link in a mail signs in, too. */
-    this.byLink = false;
-    /** Whether it is offered before a password. */
+    /** Whether a link in a mail is offered before a password. */
     this.prefersLink = false;
     /** The address that is known already. */
     this.email = "";
@@ -67,9 +64,7 @@ export class SignIn extends PageElement {
             : html`<button type="submit" class="button button-main button-wide" ?disabled=${this.isBusy}>
                   ${this.isBusy ? text("sign.busy") : text("sign.in")}
                 </button>
-                ${this.byLink
-                  ? html`<button type="button" class="button button-wide" ?disabled=${this.isBusy} @click=${this.#sendLink}>${icons.mail}${text("sign.mail")}</button>`
-                  : nothing}`}
+                <button type="button" class="button button-wide" ?disabled=${this.isBusy} @click=${this.#sendLink}>${icons.mail}${text("sign.mail")}</button>`}
           <p class="sign-sent" role="status">
             ${this.isSent
               ? html`${text("sign.sent", { email: this.isSent })}

@@ -111,11 +111,6 @@ export class PortalPage extends AppPage {
     this.refusal ||= reasonOf(refused);
   }
 
-  /** @override */
-  get signsInByLink() {
-    return true;
-  }
-
   /**
    * @override
    * @param {Login} login
