@@ -613,7 +613,7 @@ def test_contacts_reminders_sync_health_and_settings(
     expect(olivia.get_by_role("link", name="Why doesn't it show?")).to_be_visible()
     look(olivia, "why-conversation")
     olivia.get_by_role("link", name="Why doesn't it show?").click()
-    expect(olivia.locator(".why-top")).to_contain_text("match: true")
+    expect(olivia.locator(".why-top")).to_contain_text("Shown: yes")
     olivia.get_by_label("Who should see it").select_option("Andrej Arko")
     expect(olivia.locator(".why-step", has_text="Who may see it")).to_contain_text(
         "Andrej Arko works for the account"

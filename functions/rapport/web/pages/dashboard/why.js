@@ -65,7 +65,7 @@ export class WhyPage extends SectionPage {
         <div class="card-words">
           <p class="card-title"><bdi>${answer.words}</bdi></p>
           ${answer.remedy ? html`<p class="health-remedy">${answer.remedy}</p>` : nothing}
-          ${answer.match === null ? nothing : html`<p>${pill(text(answer.match ? "why.match" : "why.no-match"), answer.match ? "good" : "bad")}</p>`}
+          ${answer.match === null ? nothing : html`<p data-match=${answer.match}>${pill(text(answer.match ? "why.match" : "why.no-match"), answer.match ? "good" : "bad")}</p>`}
         </div>
       </section>`;
   }
