@@ -527,7 +527,7 @@ def test_contacts_reminders_sync_health_and_settings(
     people.complaints.remove(
         comes(olivia, lambda: [one for one in people.complaints if "404" in one])[0]
     )
-    olivia.get_by_role("button", name="Back").click()
+    olivia.get_by_role("button", name="Cancel").click()
     expect(olivia.get_by_text("No rules yet")).to_be_visible()
 
     # the sync: connected, a run that moves, a question that is answered

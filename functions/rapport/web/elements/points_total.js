@@ -20,12 +20,14 @@ const NEVER = "9999";
  */
 export class PointsTotal extends PageElement {
   /** @override */
-  static properties = { source: { attribute: false } };
+  static properties = { source: { attribute: false }, empty: {} };
 
   constructor() {
     super();
     /** @type {Store<Snapshot<LoyaltyTransaction> & { totalPoints: number }> | null} */
     this.source = null;
+    /** What is said where there are no points yet; without it, what a customer reads. */
+    this.empty = "";
   }
 
   /** @override */
@@ -44,7 +46,7 @@ export class PointsTotal extends PageElement {
             ${text("points.next", { n: next.points, day: plainDayOf(next.day), when: daysFromNow(next.day) })}
           </p>`
         : nothing}
-      ${rows.length ? nothing : html`<p class="muted">${text("points.empty")}</p>`}
+      ${rows.length ? nothing : html`<p class="muted">${this.empty || text("points.empty")}</p>`}
       ${ledger(rows.slice(-LATEST))}
       ${rows.length > LATEST
         ? html`<details class="past">

@@ -274,6 +274,7 @@ export const en = {
   "sync.resumes": "It goes on {time}.",
   "sync.errors": { one: "The last error", other: "The last {n} errors" },
   // invoices
+  "points.empty.desk": "Points of this customer appear here.",
   "invoices.new": "New invoice",
   "invoices.number": "Number",
   "invoices.amount": "Amount",

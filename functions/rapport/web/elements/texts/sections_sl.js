@@ -269,6 +269,7 @@ export const sl = {
   "sync.counts": "Pregledano {done} od {total}, spremenjeno {changed}, neuspešno {failed}.",
   "sync.resumes": "Nadaljuje se {time}.",
   "sync.errors": { one: "Zadnja napaka", two: "Zadnji {n} napaki", few: "Zadnje {n} napake", other: "Zadnjih {n} napak" },
+  "points.empty.desk": "Tukaj se pokažejo točke te stranke.",
   "invoices.new": "Nov račun",
   "invoices.number": "Številka",
   "invoices.amount": "Znesek",

@@ -8,6 +8,7 @@ import { text, word } from "@rapport/live/elements/texts.js";
 import { SectionPage, fieldsOf } from "./section_page.js";
 
 /** @import { Invoice, Job } from "@rapport/live" */
+/** @import { JobList } from "@rapport/live/elements/job_list.js" */
 /** @import { Desk } from "./desk.js" */
 
 /** What comes next in an invoice's life, by its status. */
@@ -67,6 +68,7 @@ export class ContactRecords extends SectionPage {
         <h3>${text("jobs.title")}</h3>
         <job-list
           .source=${records.jobs}
+          @click=${this.#follow}
           .zone=${desk.account.time_zone}
           .write=${desk.isWriter ? (/** @type {string} */ id, /** @type {Partial<Job>} */ patch) => records.jobs.update(id, patch) : null}
           .add=${desk.isWriter ? (/** @type {object} */ fields) => desk.ask(desk.from("jobs").insert({ ...fields, customer_id: contact, account_id: desk.account.id }).select("id")) : null}
@@ -79,7 +81,7 @@ export class ContactRecords extends SectionPage {
       </section>
       <section class="card-plain">
         <h3>${text("points.title")}</h3>
-        <points-total .source=${records.points}></points-total>
+        <points-total .source=${records.points} .empty=${text("points.empty.desk")}></points-total>
         ${desk.isWriter ? this.#pointing(desk) : nothing}
       </section>`;
   }
@@ -104,7 +106,7 @@ export class ContactRecords extends SectionPage {
       return html`${this.editing ? nothing : this.told()}
         <button type="button" class="button button-wide" @click=${() => this.#open("invoice")}>${icons.plus}${text("invoices.new")}</button>`;
     }
-    return html`<form class="inline" @submit=${(/** @type {SubmitEvent} */ event) => this.#invoice(desk, event)}>
+    return html`<form class="inline card-plain" @submit=${(/** @type {SubmitEvent} */ event) => this.#invoice(desk, event)}>
       <label class="field"><span>${text("invoices.number")}</span><input name="number" required maxlength="64" autocomplete="off" .value=${this.next} /></label>
       <div class="form-row">
         <label class="field"><span>${text("invoices.amount")}</span><input name="amount" inputmode="decimal" required maxlength="20" autocomplete="off" /></label>
@@ -120,7 +122,7 @@ export class ContactRecords extends SectionPage {
   /** @param {Desk} desk */
   #pointing(desk) {
     if (this.editing !== "points") return html`<button type="button" class="button button-wide" @click=${() => this.#open("points")}>${icons.gift}${text("points.change")}</button>`;
-    return html`<form class="inline" @submit=${(/** @type {SubmitEvent} */ event) => this.#point(desk, event)}>
+    return html`<form class="inline card-plain" @submit=${(/** @type {SubmitEvent} */ event) => this.#point(desk, event)}>
       <div class="form-row">
         <label class="field"
           ><span>${text("points.what")}</span
@@ -152,10 +154,17 @@ export class ContactRecords extends SectionPage {
   /** @param {"" | "invoice" | "points"} what */
   async #open(what) {
     this.editing = what;
+    const jobs = /** @type {JobList | null} */ (this.querySelector("job-list"));
+    if (what && jobs) jobs.editing = "";
     this.refusal = this.notice = this.next = "";
     if (what === "invoice") this.next = await this.#nextNumber();
     await this.updateComplete;
     /** @type {HTMLElement | null} */ (this.querySelector("form.inline input[name=number], form.inline select[name=type]"))?.focus();
+  }
+
+  /** Of all forms only one is open: another is closed by that of an appointment. @param {Event} event */
+  #follow(event) {
+    if (/** @type {JobList} */ (event.currentTarget).editing) this.editing = "";
   }
 
   /** One more than the last number of the account, where that ends with digits. */
