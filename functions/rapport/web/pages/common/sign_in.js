@@ -51,13 +51,13 @@ export class SignIn extends PageElement {
         <h1>${this.heading}</h1>
         <p class="muted">${this.lead}</p>
         <form @submit=${this.#submit}>
+          ${this.refusal ? html`<p class="refusal" role="alert">${this.refusal}</p>` : nothing}
           <label class="field"><span>${text("sign.email")}</span><input name="email" type="email" autocomplete="username" required value=${this.email} /></label>
           ${this.prefersLink
             ? nothing
             : html`<label class="field"
                 ><span>${text("sign.password")}</span><input name="password" type="password" autocomplete="current-password" required
               /></label>`}
-          ${this.refusal ? html`<p class="refusal" role="alert">${this.refusal}</p>` : nothing}
           ${this.prefersLink
             ? html`<button type="submit" class="button button-main button-wide" ?disabled=${this.isBusy}>${icons.mail}${text("sign.mail")}</button>
                 <button type="button" class="button button-wide" ?disabled=${this.isBusy} @click=${() => (this.prefersLink = false)}>${text("sign.by-password")}</button>`

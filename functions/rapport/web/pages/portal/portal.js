@@ -21,6 +21,7 @@ import { Away } from "./away.js";
 /** @import { NotificationStack, NotificationType } from "@rapport/live/elements/realtime_notification.js" */
 /** @import { Store } from "@rapport/live/elements/live_element.js" */
 /** @import { Login } from "../common/config.js" */
+/** @import { LiveError } from "../../live/errors.js" */
 
 const PARTS = /** @type {const} */ (["jobs", "invoices", "points", "chat", "profile"]);
 /** @typedef {typeof PARTS[number]} Part */
@@ -108,7 +109,7 @@ export class PortalPage extends AppPage {
     const refused = refusal(error, status);
     // who has a login signs in without it
     if (refused instanceof NotFound) history.replaceState(null, "", location.pathname);
-    this.refusal ||= reasonOf(refused);
+    this.refusal ||= whyNot(refused);
   }
 
   /**
@@ -126,7 +127,7 @@ export class PortalPage extends AppPage {
     const { error, status } = await this.supabase.rpc("claim_portal_invitation", { token });
     // it is good for once
     history.replaceState(null, "", location.pathname);
-    if (error) throw refusal(error, status);
+    if (error) throw new Error(whyNot(refusal(error, status)));
   }
 
   /** A number as it is written in the country of the business. @param {string} phone */
@@ -383,6 +384,16 @@ export class PortalPage extends AppPage {
 
 /** Which part shows what was pushed. @type {Record<string, Part>} */
 const PUSHED = { message: "chat", appointment: "jobs", invoice: "invoices", points: "points" };
+
+/**
+ * Why an invitation was refused, and what to do; the texts of other languages have both.
+ *
+ * @param {LiveError} refused
+ */
+function whyNot(refused) {
+  const reason = reasonOf(refused);
+  return reason === refused.message && refused.hint ? `${reason} ${refused.hint}` : reason;
+}
 
 /** @param {number} unread */
 function badge(unread) {
