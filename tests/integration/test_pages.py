@@ -708,3 +708,21 @@ def test_a_link_in_a_mail_signs_in_once(stack_of_the_seed: Stack, open_page: Ope
     page = open_page(path)
     expect(page.get_by_role("alert")).to_contain_text("This link is used or has expired.")
     assert page.url.rstrip("#") == portal
+
+    # staff, who were invited by mail and have no password, too
+    page = open_page("dashboard/")
+    page.get_by_label("Email", exact=True).fill("olivia@alpine.example")
+    page.get_by_role("button", name="Email me a link").click()
+    expect(page.get_by_text("a link is on its way there")).to_be_visible()
+    where = {"to": "olivia@alpine.example"}
+    mails = httpx.get(
+        f"{stack_of_the_seed.url}/_mail/messages", params=where, trust_env=False
+    ).json()["messages"]
+    page.goto(mails[0]["link"])
+    expect(page.locator(".connection-is-connected")).to_be_visible()
+    expect(page.get_by_role("navigation", name="Sections")).to_be_visible()
+
+    # an invitation that is none says what to do
+    page = open_page("portal/?invitation=none")
+    expect(page.get_by_role("alert")).to_contain_text("Ask the business for a new one.")
+    assert page.locator(".sign-card form > :first-child").get_attribute("role") == "alert"

@@ -79,6 +79,12 @@ def write(page: Page, label: str, words: str) -> None:
     field.press("Enter")
 
 
+def check_held(page: Page, of: str) -> None:
+    """What is longer than the screen scrolls in its own box; the page ends with the screen."""
+    size = page.evaluate("[document.documentElement.scrollHeight, innerHeight]")
+    assert size[0] <= size[1], (of, size)
+
+
 def look(page: Page, name: str) -> None:
     """Keeps a picture for people, where PICTURES names a folder."""
     if folder := os.environ.get("PICTURES"):
@@ -435,6 +441,7 @@ def test_contacts_reminders_sync_health_and_settings(
     olivia.get_by_role("textbox", name="Phone").fill("040 777 123")
     olivia.get_by_role("button", name="Save").click()
     expect(olivia.locator(".identities")).to_contain_text("+38640777123")
+    expect(olivia.get_by_text("Points of this customer appear here.")).to_be_visible()
     olivia.get_by_role("button", name="New invoice").click()
     olivia.get_by_label("Number", exact=True).fill("2026-009")
     olivia.get_by_label("Amount").fill("120,50")
@@ -449,6 +456,19 @@ def test_contacts_reminders_sync_health_and_settings(
     expect(olivia.locator(".points strong")).to_have_text("50")
     check_accessible(olivia, of="records")
     look(olivia, "contacts-records")
+    # one form at a time
+    records = olivia.locator(".contact-records")
+    records.get_by_role("button", name="New appointment").click()
+    expect(records.locator("job-list form")).to_have_count(1)
+    records.get_by_role("button", name="New invoice").click()
+    expect(records.locator("form.card-plain")).to_have_count(1)
+    expect(records.locator("job-list form")).to_have_count(0)
+    records.get_by_role("button", name="New appointment").click()
+    expect(records.locator("form.card-plain")).to_have_count(1)
+    expect(records.locator("job-list form")).to_have_count(1)
+    records.get_by_role("button", name="Cancel").click()
+    expect(records.locator("form")).to_have_count(0)
+    check_held(olivia, "records")
 
     # invited: the link is shown once, and greets in the customer's language
     olivia.get_by_role("button", name="Invite").click()
@@ -614,6 +634,7 @@ def test_contacts_reminders_sync_health_and_settings(
     look(olivia, "why-conversation")
     olivia.get_by_role("link", name="Why doesn't it show?").click()
     expect(olivia.locator(".why-top")).to_contain_text("Shown: yes")
+    check_held(olivia, "why")
     olivia.get_by_label("Who should see it").select_option("Andrej Arko")
     expect(olivia.locator(".why-step", has_text="Who may see it")).to_contain_text(
         "Andrej Arko works for the account"
@@ -652,6 +673,7 @@ def test_contacts_reminders_sync_health_and_settings(
         rail.get_by_role("link", name=name).click()
         expect(olivia.locator("h1")).to_be_visible()
         assert olivia.evaluate("document.documentElement.scrollWidth") == 360, name
+        check_held(olivia, name)
         look(olivia, f"{name.lower()}-360")
     refused = [one for one in people.complaints if not re.search(r"\b4(00|09|22)\b", one)]
     assert refused == [], refused

@@ -145,7 +145,7 @@ function filled(words, section, values) {
   let end = 0;
   for (const { 0: place, 1: label, index } of words.matchAll(PLACE)) {
     const value = (values[`${section}.${label}`] ?? "").trim();
-    pieces.push({ words: words.slice(end, index), isOpen: false }, { words: value || place, isOpen: !value });
+    pieces.push({ words: words.slice(end, index), isOpen: false }, { words: value || "___", isOpen: !value });
     end = index + place.length;
   }
   pieces.push({ words: words.slice(end), isOpen: false });

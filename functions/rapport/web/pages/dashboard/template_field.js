@@ -100,7 +100,7 @@ function previewOf(template, given) {
   return /** @type {{ type: string, text?: string }[]} */ (template.components)
     .filter(({ text: words }) => words)
     .map(({ type, text: words }) =>
-      /** @type {string} */ (words).replace(/\{\{\s*(\w+)\s*\}\}/g, (place, name) => given[`${type.toLowerCase()}.${name}`] || place),
+      /** @type {string} */ (words).replace(/\{\{\s*(\w+)\s*\}\}/g, (_, name) => given[`${type.toLowerCase()}.${name}`] || "___"),
     )
     .join("\n\n");
 }
