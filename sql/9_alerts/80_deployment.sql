@@ -349,6 +349,16 @@ as $$
                 select coalesce(sum(r.count), 0)
                 from private.refused_signatures r
                 where r.hour > now() - interval '1 day'
+            ),
+            -- only a webhook with a good signature is kept
+            'taken_since_refused', exists (
+                select
+                from private.webhook_events e
+                where e.received_at >= (
+                    select min(r.first_at)
+                    from private.refused_signatures r
+                    where r.hour > now() - interval '1 day'
+                )
             )
         )
     )

@@ -1810,6 +1810,19 @@ declare
     changed integer;
     gone integer;
 begin
+    -- two of one account wait for each other before either looks: what the second finds is then what
+    -- the first has left
+    if account_ids is null then
+        perform pg_advisory_xact_lock(hashtextextended('health', 0));
+    else
+        perform pg_advisory_xact_lock_shared(hashtextextended('health', 0));
+        perform pg_advisory_xact_lock(hashtextextended('health ' || a.id, 0))
+        from (
+            select u.id
+            from unnest(account_ids) u (id)
+            order by u.id
+        ) a;
+    end if;
     found_troubles := array(select t from private.troubles(account_ids) t);
 
     delete from public.account_health h
@@ -2554,6 +2567,16 @@ as $$
                 select coalesce(sum(r.count), 0)
                 from private.refused_signatures r
                 where r.hour > now() - interval '1 day'
+            ),
+            -- only a webhook with a good signature is kept
+            'taken_since_refused', exists (
+                select
+                from private.webhook_events e
+                where e.received_at >= (
+                    select min(r.first_at)
+                    from private.refused_signatures r
+                    where r.hour > now() - interval '1 day'
+                )
             )
         )
     )

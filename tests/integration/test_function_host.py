@@ -9,10 +9,15 @@ import threading
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 from tests.integration.function_host import deployed, serve
 
+from rapport.server.bodies import Bodies, BodyError
 from rapport.server.events import Event, InvocationContext
-from rapport.server.host import BODY_LIMIT
+from rapport.server.host import AT_ONCE, BODY_LIMIT
+
+PATIENCE = 30  # seconds; nothing is measured
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -173,6 +178,74 @@ async def test_a_body_above_the_gateways_limit_is_413() -> None:
     async with serve(deployed(echo, "POST /")) as client:
         response = await client.post("/", content=bytes(BODY_LIMIT + 1))
     assert response.status_code == 413
+
+
+async def test_slow_bodies_hold_up_no_request() -> None:
+    slow = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"
+    async with serve(deployed(echo, "POST /")) as client:
+        sockets = [
+            await asyncio.open_connection(client.base_url.host, client.base_url.port)
+            for _ in range(AT_ONCE + 2)
+        ]
+        for _, writer in sockets:
+            writer.write(slow)
+            await writer.drain()
+        assert (await client.post("/", json={})).status_code == 201
+        for _, writer in sockets:
+            writer.close()
+
+
+def _request(*chunks: bytes, is_whole: bool = True) -> Request:
+    """A request whose body comes in these pieces, and then no more if it is not whole."""
+    pieces = [{"type": "http.request", "body": one, "more_body": True} for one in chunks]
+    if is_whole:
+        pieces[-1]["more_body"] = False
+
+    async def receive() -> Message:
+        if not pieces:
+            await asyncio.Event().wait()
+        return pieces.pop(0)
+
+    return Request({"type": "http", "method": "POST", "headers": []}, receive)
+
+
+async def _status(bodies: Bodies, request: Request) -> int:
+    try:
+        async with bodies.read(request):
+            return 200
+    except BodyError as refused:
+        return refused.status
+
+
+async def test_a_body_that_does_not_come_is_408() -> None:
+    bodies = Bodies(limit=10, room=20, seconds=0)
+    with pytest.raises(BodyError, match="did not come within 0 seconds") as refused:
+        async with bodies.read(_request(b"{", is_whole=False)):
+            pass
+    # what did not come is not waited for
+    assert (refused.value.status, refused.value.headers) == (408, {"connection": "close"})
+
+
+async def test_bodies_that_come_the_longest_give_way_and_all_do_when_the_host_stops() -> None:
+    bodies = Bodies(limit=10, room=20, at_once=3)
+    async with asyncio.timeout(PATIENCE):
+        slow = [
+            asyncio.create_task(_status(bodies, _request(b"12345", is_whole=False)))
+            for _ in range(3)
+        ]
+        await asyncio.sleep(0)
+        # more bytes than there is room for
+        async with bodies.read(_request(b"1234567890")) as body:
+            assert body == b"1234567890"
+            assert await slow[0] == 503
+        # more bodies than may come at once
+        slow.append(asyncio.create_task(_status(bodies, _request(b"1", is_whole=False))))
+        await asyncio.sleep(0)
+        assert await _status(bodies, _request(b"1")) == 200
+        assert await slow[1] == 503
+        bodies.end()
+        assert await asyncio.gather(*slow[2:]) == [503, 503]
+        assert await _status(bodies, _request(b"1", is_whole=False)) == 503
 
 
 async def test_functions_run_beside_each_other() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.integration.container import Image, build
-from tests.integration.serving import eventually, project, serving
+from tests.integration.serving import PATIENCE, eventually, project, serving
 from tests.stacks import Start
 from tests.world import ALPINE_NUMBER, World, seed_uuid
 
@@ -104,7 +105,12 @@ def test_one_process_carries_webhooks_and_schedules_and_ends_in_order(
             assert subprocess.run(image.health, env=told, check=False).returncode == 0
             assert two.stop() == 0
 
-            # a call that runs is answered, and nothing more is accepted
+            # a call that runs is answered, and nothing more is accepted; a body that has not come
+            # is not waited for
+            slow = socket.create_connection(("127.0.0.1", one.port), timeout=PATIENCE)
+            slow.sendall(
+                f"POST {WEBHOOK_PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{{".encode()
+            )
             token = keys.mint_user_token(stack.signing_key, user_id=seed_uuid("andrej"))
             thread = world.value("select id from public.conversations")
             with psycopg.connect(database.url()) as busy:
@@ -124,11 +130,13 @@ def test_one_process_carries_webhooks_and_schedules_and_ends_in_order(
                 "Is Tuesday free?",
             )
             assert one.end() == 0
+            with slow:
+                assert slow.recv(4096).startswith(b"HTTP/1.1 503 ")
             [stopping] = one.lines("stopping")
             assert "messages_api" in stopping["running"]
             assert [line["cut"] for line in one.lines("stopped")] == [[]]
             routes = [line["route"] for line in one.lines("request") if line["route"]]
-            assert routes == [f"POST {WEBHOOK_PATH}", "GET /api/messages"]
+            assert sorted(routes) == ["GET /api/messages", *[f"POST {WEBHOOK_PATH}"] * 2]
 
         # what ran before the restart does not run again, and what is due does
         began = world.value("select began_at from private.schedule_runs where function = 'daily'")

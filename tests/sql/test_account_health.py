@@ -8,7 +8,7 @@ import pytest
 
 from tests.sql.asking import ask, refusal
 from tests.sql.outbound import backend, begin, claim, conversation, post
-from tests.world import ALPINE, ALPINE_NUMBER, World, text_message
+from tests.world import ALPINE, ALPINE_NUMBER, BAY, World, text_message
 
 HEALTH = "select * from public.account_health(%s)"
 RUN = """
@@ -167,8 +167,11 @@ def test_a_sync_that_fails_or_rests_is_told_at_once(world: World) -> None:
 
 
 def test_owners_and_admins_are_told_in_their_language(world: World) -> None:
+    # one without a number has nothing to do with them
+    world.owner.execute("delete from public.whatsapp_channels where account_id = %s", [BAY])
     backend(world, "note_refused_signatures(1)")
     sweep(world)
+    assert world.rows("select account_id from public.account_health") == [{"account_id": ALPINE}]
     [english] = ask(world, "adam", HEALTH, ALPINE)
     world.owner.execute("update public.accounts set language = 'sl' where id = %s", [ALPINE])
     sweep(world)

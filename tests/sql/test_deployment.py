@@ -73,6 +73,17 @@ BROKEN = [
         "App settings, Basic",
     ),
     (
+        """
+        insert into private.refused_signatures (hour, count, first_at)
+        values (now(), 3, now() - interval '1 minute');
+        insert into private.webhook_events (provider, body, body_sha256)
+        values ('whatsapp', '{}', sha256('{}'))
+        """,
+        "Webhooks",
+        "warning",
+        "two apps at Meta",
+    ),
+    (
         "insert into net._http_response (id, status_code, timed_out) values (1, 403, false)",
         "Doorbell, last hour",
         "wrong",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from tests.sql.asking import Refusal, ask, refusal
+from tests.sql.asking import Refusal, ask, refusal, start_blocked
 from tests.sql.outbound import ago, backend, begin, claim, conversation, post, state
 from tests.sql.portal import insert, make_job
 from tests.world import ALPINE, ALPINE_NUMBER, BAY_NUMBER, World, text_message
@@ -195,3 +195,18 @@ def test_a_command_names_a_number_or_an_account(world: World) -> None:
         assert backend(world, "resume_sending(%s)", named)["is_paused"] is False
     assert world.rows("select from public.accounts where paused_at is not null") == []
     assert world.rows("select from public.whatsapp_channels where paused_at is not null") == []
+
+
+def test_a_number_and_its_account_are_resumed_at_the_same_time(world: World) -> None:
+    pause(world)
+    pause(world, channel(world))
+    assert set(troubles(world)) == {"paused_account", "paused_number"}
+    query = "select public.resume_sending(%s, %s, false) as told"
+    with world.acting_as("olivia") as first:
+        first.execute(query.encode(), [ALPINE, None])
+        second = start_blocked(world, "olivia", query, ALPINE, channel(world))
+    answer = second.result(30)
+    assert not isinstance(answer, Refusal), answer
+    assert answer[0]["told"]["is_paused"] is False
+    # the second has seen what the first did
+    assert troubles(world) == {}

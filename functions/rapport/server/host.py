@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from rapport.errors import ConfigError
 from rapport.log import Crash, correlated, log_crash
 from rapport.server.access_log import AccessLog, Asked
+from rapport.server.bodies import Bodies, BodyError
 from rapport.server.calls import Calls
 from rapport.server.cors import Cors, CorsRules
 from rapport.server.events import Event, FunctionAnswer, InvocationContext, http_event
@@ -30,6 +31,8 @@ BODY_LIMIT = 10 * 1024 * 1024  # bytes; API Gateway's limit
 # requests of one function at a time; each waits 5 s at most
 AT_ONCE = 10
 WAITING = 100
+# bytes of one function's requests, those that run among them
+BODIES_ROOM = (AT_ONCE + 4) * BODY_LIMIT
 # enough for all functions at their limits, and for schedules and queues
 THREADS = 100
 
@@ -120,15 +123,18 @@ def application(
             return JSONResponse({"ready": False, "problems": found}, status_code=503)
         return JSONResponse({"ready": True})
 
-    return Starlette(
+    gateway = _Gateway(routes, files_url)
+    app = Starlette(
         routes=[
             Endpoint("/health", _health),
             Endpoint("/ready", ready),
-            Endpoint("/{path:path}", _Gateway(routes, files_url)),
+            Endpoint("/{path:path}", gateway),
         ],
         middleware=[Middleware(AccessLog), *([Middleware(Cors, cors)] if cors else [])],
         lifespan=beside,
     )
+    app.state.end_reading = gateway.end
+    return app
 
 
 class _Gateway:
@@ -138,11 +144,13 @@ class _Gateway:
         self._routes = routes
         # each function has its own limits, so that a slow one does not hold up the others
         self._applications = {
-            deployed.name: Bounded(
-                _Invocation(deployed, files_url),
-                at_once=AT_ONCE,
-                waiting=WAITING,
-                ends_with_client=False,
+            deployed.name: _Reading(
+                Bounded(
+                    _Invocation(deployed, files_url),
+                    at_once=AT_ONCE,
+                    waiting=WAITING,
+                    ends_with_client=False,
+                )
             )
             for _, deployed in routes
         }
@@ -157,25 +165,46 @@ class _Gateway:
                 return
         await _message(404, "Not Found")(scope, receive, send)
 
+    def end(self) -> None:
+        """Waits for no body any longer: the process stops."""
+        for one in self._applications.values():
+            one.bodies.end()
+
+
+class _Reading:
+    """Reads the body before the request takes one of the function's places."""
+
+    def __init__(self, app: Bounded) -> None:
+        self._app = app
+        self.bodies = Bodies(limit=BODY_LIMIT, room=BODIES_ROOM)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._app.is_full:
+            # refused before its body is read
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with self.bodies.read(Request(scope, receive)) as body:
+                await self._app({**scope, "rapport.body": body}, receive, send)
+        except BodyError as error:
+            await _message(error.status, str(error), error.headers)(scope, receive, send)
+        except ClientDisconnect:
+            return
+
 
 class _Invocation:
-    """An ASGI application for one function: checks limits, invokes, answers."""
+    """An ASGI application for one function: invokes, answers."""
 
     def __init__(self, deployed: Deployed, files_url: str | None) -> None:
         self._deployed = deployed
         self._files_url = files_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            response = await self._respond(Request(scope, receive), Asked.of(scope))
-        except ClientDisconnect:
-            return
+        response = await self._respond(Request(scope, receive), Asked.of(scope))
         await response(scope, receive, send)
 
     async def _respond(self, request: Request, asked: Asked) -> Response:
-        body = await _body(request)
-        if body is None:
-            return _message(413, "Request Entity Too Large")
+        body = request.scope["rapport.body"]
         parameters = request.scope["rapport.parameters"]
         event = http_event(request, body, asked.route or "", parameters, asked.id)
         try:
@@ -191,18 +220,8 @@ class _Invocation:
             return _message(500, "Internal Server Error")
 
 
-async def _body(request: Request) -> bytes | None:
-    """The whole body; None if it is larger than API Gateway allows."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_LIMIT:
-            return None
-    return bytes(body)
-
-
-def _message(status: int, text: str) -> Response:
-    return JSONResponse({"message": text}, status_code=status)
+def _message(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"message": text}, status_code=status, headers=headers)
 
 
 async def _health(_request: Request) -> Response:

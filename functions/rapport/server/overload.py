@@ -46,11 +46,16 @@ class Bounded:
         self._seconds = seconds
         self._ends_with_client = ends_with_client
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next request is refused at once."""
+        return self._free.locked() and self._places == 0
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if self._free.locked() and self._places == 0:
+        if self.is_full:
             # as cheaply as possible: refusals cost time that running requests need
             await _REFUSAL(scope, receive, send)
             return

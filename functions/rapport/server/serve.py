@@ -189,9 +189,10 @@ async def serve(host: Host, listening: socket.socket) -> list[str]:
     their time to end was over.
     """
     limit = host.settings.serve_drain_seconds
+    app = host.application()
     server = _Server(
         uvicorn.Config(
-            host.application(),
+            app,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=max(1, round(limit)),
@@ -206,6 +207,7 @@ async def serve(host: Host, listening: socket.socket) -> list[str]:
             os._exit(1)
         host.calls.end_by(time.monotonic() + limit)
         host.scheduler.stop()
+        app.state.end_reading()
         server.should_exit = True
         stopped.set()
 

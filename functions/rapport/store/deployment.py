@@ -117,6 +117,8 @@ class Webhooks(_Row):
     latest_at: datetime | None
     rejected: int
     refused_signatures: int
+    # whether one with a good signature has come since the first of those
+    taken_since_refused: bool
 
 
 class Deployment(_Row):

@@ -315,11 +315,14 @@ def _queues(deployment: Deployment) -> Iterator[Finding]:
 def _webhooks(deployment: Deployment) -> Finding:
     check = "Webhooks"
     webhooks = deployment.webhooks
-    if webhooks.refused_signatures:
+    refused = (
+        f"{counted(webhooks.refused_signatures, 'webhook')} of the last day had a signature that is"
+        " not good"
+    )
+    if webhooks.refused_signatures and not webhooks.taken_since_refused:
         return wrong(
             check,
-            f"{counted(webhooks.refused_signatures, 'webhook')} of the last day had a signature"
-            " that is not good.",
+            f"{refused}, and no good one has come since.",
             "The app secret of the functions is another one than Meta's: App settings, Basic.",
         )
     if webhooks.rejected:
@@ -328,6 +331,13 @@ def _webhooks(deployment: Deployment) -> Finding:
             f"{counted(webhooks.rejected, 'webhook')} of the last day could not be applied.",
             "The view rejected_webhooks says why: usually a number that was not added. After that:"
             " rapport replay.",
+        )
+    if webhooks.refused_signatures:
+        return warning(
+            check,
+            f"{refused}, and others were taken.",
+            "Look whether two apps at Meta send to this address, and whether both secrets are set;"
+            " otherwise a stranger sent them.",
         )
     if webhooks.latest_at is None:
         return warning(
