@@ -239,6 +239,20 @@ def connect_metakocka(world: World, account: UUID, contact: UUID) -> None:
         """,
         {"account": account, "contact": contact},
     )
+    world.owner.execute(
+        """
+        insert into private.member_invitations
+            (account_id, email, role, display_name, token_hash, invited_by, expires_at)
+        select
+            m.account_id, 'invited@alpine.example', 'agent', 'Invited',
+            sha256(m.account_id::text::bytea), m.user_id, now() + interval '1 day'
+        from public.account_members m
+        where m.account_id = %(account)s
+          and m.role = 'owner'
+        limit 1
+        """,
+        {"account": account},
+    )
 
 
 @contextmanager
