@@ -240,7 +240,7 @@ as $$
 declare
     -- more for one topic would have its clients read everything again
     most constant integer := least(greatest(batch, 1), 100);
-    -- conversations of which nothing is due cost little, but a call is to be short
+    -- a conversation without old messages costs little; a limit keeps the call short all the same
     looks constant integer := 500;
     account record;
     pass private.retention_passes;

@@ -57,6 +57,7 @@ class AwsService:
         *,
         timeout: httpx.Timeout,
         attempts: int = 2,
+        # how it pauses before it calls again
         sleep: Sleep = time.sleep,
     ) -> None:
         self._sleep = sleep

@@ -77,7 +77,7 @@ def run(
     for part in parts:
         try:
             part()
-        except Exception as error:  # noqa: BLE001 - raised again below
+        except Exception as error:  # noqa: BLE001 - it is raised once the rest is done
             failures.append(error)
     if failures:
         raise failures[0]
@@ -115,7 +115,7 @@ def erase(store: PrivacyStore, storage: Callable[[], Storage], context: WorkerCo
                 action_id,
                 lambda _: context.get_remaining_time_in_millis() > RESERVE,
             )
-        except Exception as error:  # noqa: BLE001 - raised again below
+        except Exception as error:  # noqa: BLE001 - it is raised once the rest is done
             failures.append(error)
             continue
         logger.info(

@@ -45,7 +45,7 @@ class ChatStore(UserStore):
             raise
 
     def country(self, account_id: UUID | None) -> str | None:
-        """The country of an account of which the user is staff; without an account, that of the
+        """The country of an account that the user works for; without an account, that of the
         business whose customer the user is.
 
         None is unknown, and so is the country where the user is a customer of several.
