@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -15,6 +16,7 @@ from rapport.commands.bench import report, subscribers
 from rapport.commands.bench.measurements import EVERY, Ground, Measurement
 from rapport.commands.bench.rows import Row
 from rapport.commands.up import TerminalProgress, interrupt_on_signals
+from rapport.local.errors import StackError
 from rapport.local.stack import launch
 
 
@@ -28,19 +30,23 @@ def bench(
 ) -> None:
     """Measures the rows of these names or beginnings of names, or all, and prints a table.
 
-    What is measured is written to the files as it comes. Raises typer.BadParameter where nothing
-    has such a name.
+    What is measured is written to the files as it comes.
+
+    Raises:
+        typer.BadParameter: Nothing has such a name.
+        StackError: A row could not be measured; the others were.
     """
     chosen = _chosen(names, is_quick=is_quick)
     interrupt_on_signals()
     progress = TerminalProgress(Console(stderr=True))
     subscribers.allow_sockets()
     rows: list[Row] = []
+    failed: list[str] = []
     with _folder() as shared:
         # the first start creates the database; the second is the one that a developer waits for
         with launch.running(shared, progress) as running:
             machine = report.Machine.of(running.stack, is_quick=is_quick)
-        for row in _measured(chosen, shared, progress, is_quick=is_quick):
+        for row in _measured(chosen, shared, progress, failed, is_quick=is_quick):
             if not _is_named(row.name, names):
                 continue
             rows.append(row)
@@ -52,6 +58,8 @@ def bench(
     report.show(console, machine, rows)
     for file in filter(None, (as_json, as_html)):
         console.print(f"Written: {file}")
+    if failed:
+        raise StackError(f"Not measured: {', '.join(failed)}. Each failure stands above.")
 
 
 def _chosen(names: Sequence[str], *, is_quick: bool) -> list[Measurement]:
@@ -74,7 +82,12 @@ def _is_named(row: str, names: Sequence[str]) -> bool:
 
 
 def _measured(
-    chosen: Iterable[Measurement], shared: Path, progress: TerminalProgress, *, is_quick: bool
+    chosen: Iterable[Measurement],
+    shared: Path,
+    progress: TerminalProgress,
+    failed: list[str],
+    *,
+    is_quick: bool,
 ) -> Iterator[Row]:
     waiting = list(chosen)
     while waiting:
@@ -82,14 +95,15 @@ def _measured(
         together = [one] if one.alone else _like(one, waiting)
         waiting = [each for each in waiting if each not in together]
         if one.parts == frozenset():
-            yield from _each(together, Ground(is_quick, shared), progress)
+            yield from _each(together, Ground(is_quick, shared), progress, failed)
             continue
         with (
             _folder() if one.alone else nullcontext(shared) as folder,
             # without the other children, which would compete for the processor
             launch.running(folder, progress, only=one.parts) as running,
         ):
-            yield from _each(together, Ground(is_quick, folder, running.stack), progress)
+            ground = Ground(is_quick, folder, running.stack)
+            yield from _each(together, ground, progress, failed)
 
 
 def _like(one: Measurement, waiting: Iterable[Measurement]) -> list[Measurement]:
@@ -98,12 +112,20 @@ def _like(one: Measurement, waiting: Iterable[Measurement]) -> list[Measurement]
 
 
 def _each(
-    measurements: Iterable[Measurement], ground: Ground, progress: TerminalProgress
+    measurements: Iterable[Measurement],
+    ground: Ground,
+    progress: TerminalProgress,
+    failed: list[str],
 ) -> Iterator[Row]:
     for one in measurements:
-        with progress.step(one.step):
-            rows = list(one.measure(ground))
-        yield from rows
+        try:
+            with progress.step(one.step):
+                rows = list(one.measure(ground))
+        except Exception:  # noqa: BLE001 - what one row meets takes none of the others away
+            traceback.print_exc()
+            failed += one.rows
+        else:
+            yield from rows
 
 
 @contextmanager

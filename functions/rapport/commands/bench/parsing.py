@@ -36,6 +36,8 @@ def measure(rounds: int = ROUNDS, webhooks: int = WEBHOOKS) -> ParsingFigures:
                 sender=str(38_640_000_000 + number),
                 name="Somebody",
                 text=f"Message {number}",
+                # pywa reads no webhook without one
+                user_id=f"SI.{number:016}",
             )
         ).decode()
         for number in range(webhooks)

@@ -48,15 +48,17 @@ SETTLED_MS = 5_000
 
 @dataclass(frozen=True)
 class WebLoad:
-    """`conversations` in the inbox, one of them with `messages`; `alone` messages one after
-    another; `stream_s` seconds of `per_second` messages; and for `traffic_s` seconds as many as a
-    busy hour has.
+    """`conversations` in the inbox, one of them with `messages`; `alone` messages, each
+    `pause_s` after the last one was seen; `stream_s` seconds of `per_second` messages; and for
+    `traffic_s` seconds as many as a busy hour has.
     """
 
     conversations: int = 50_000
     messages: int = 2_000
     sign_ins: int = 5
     alone: int = 100
+    # longer than the page waits between two readings of its list, which is what `stream_s` is about
+    pause_s: float = 0.25
     stream_s: float = 20
     per_second: float = 50
     traffic_s: float = 300
@@ -204,6 +206,7 @@ async def _sign_in(page: Page, name: str) -> float:
 async def _pixels(phone: Page, desk: Page, load: WebLoad) -> Latency:
     taken = []
     for number in range(WARM_UP + load.alone):
+        await asyncio.sleep(load.pause_s)
         words = f"To pixels {number}."
         seen = asyncio.ensure_future(desk.evaluate("(words) => whenSeen(words)", words))
         # so that the page looks before the phone writes

@@ -33,23 +33,22 @@ def inbound_text(
     text: str,
     provider_id: str | None = None,
     sent_at: datetime | None = None,
+    user_id: str | None = None,
 ) -> Payload:
-    """The webhook of one text from the WhatsApp number `sender` (digits only)."""
-    return webhook(
-        phone_number_id,
-        {
-            "contacts": [{"profile": {"name": name}, "wa_id": sender}],
-            "messages": [
-                {
-                    "from": sender,
-                    "id": provider_id or message_id(),
-                    "timestamp": epoch(sent_at),
-                    "text": {"body": text},
-                    "type": "text",
-                }
-            ],
-        },
-    )
+    """The webhook of one text from the WhatsApp number `sender` (digits only), who may be known by
+    a business-scoped user id as well.
+    """
+    contact: Payload = {"profile": {"name": name}, "wa_id": sender}
+    message: Payload = {
+        "from": sender,
+        "id": provider_id or message_id(),
+        "timestamp": epoch(sent_at),
+        "text": {"body": text},
+        "type": "text",
+    }
+    if user_id:
+        contact["user_id"] = message["from_user_id"] = user_id
+    return webhook(phone_number_id, {"contacts": [contact], "messages": [message]})
 
 
 def status_update(
