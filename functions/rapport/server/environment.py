@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 
 from pydantic import SecretStr
 
@@ -35,23 +37,33 @@ _NEEDED = {"fetch_media": "MEDIA_BUCKET"}
 
 
 def require_settings() -> None:
-    """Reads all settings, so that a wrong one is told now. Raises ConfigError."""
-    for settings in (
-        StoreSettings,
-        UserStoreSettings,
-        WhatsAppSettings,
-        GraphSettings,
-        MetakockaSettings,
-        PushSettings,
-        WakeSettings,
-        BacklogSettings,
-        MetricsSettings,
-    ):
-        settings.load(REMEDY)
+    """Reads all settings, so that all that is missing or wrong is told now. Raises ConfigError."""
+    readers: list[Callable[[], object]] = [
+        partial(settings.load, REMEDY)
+        for settings in (
+            ServeSettings,
+            StoreSettings,
+            UserStoreSettings,
+            WhatsAppSettings,
+            GraphSettings,
+            MetakockaSettings,
+            PushSettings,
+            WakeSettings,
+            BacklogSettings,
+            MetricsSettings,
+        )
+    ]
     if os.environ.get("MEDIA_BUCKET"):
-        MediaSettings.load(REMEDY)
-        Credentials.of_environment()
-        region()
+        readers += [partial(MediaSettings.load, REMEDY), Credentials.of_environment, region]
+    # several read the same variable
+    faults: dict[str, None] = {}
+    for read in readers:
+        try:
+            read()
+        except ConfigError as error:
+            faults |= dict.fromkeys(str(error).removesuffix(f". {REMEDY}").split("; "))
+    if faults:
+        raise ConfigError(f"{'; '.join(faults)}. {REMEDY}")
 
 
 def wake_secret(settings: ServeSettings) -> SecretStr | None:

@@ -63,8 +63,8 @@ class Host:
         service = Service.read(SERVERLESS_FILE)
         for variable, value in service.defaults().items():
             os.environ.setdefault(variable, value)
-        self.settings = ServeSettings.load(REMEDY)
         require_settings()
+        self.settings = ServeSettings.load(REMEDY)
         self._wake_secret = wake_secret(self.settings)
         tell_missing(service)
         self._store = ServerStore(StoreSettings.load(REMEDY))
