@@ -39,6 +39,9 @@ class Aws:
         # by action, the status and the code of all its answers
         self.faults: dict[str, tuple[int, str]] = {}
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        # a part of the path of an upload's end: its answer is lost, and S3 knows it no more
+        self.lost: str | None = None
+        self._is_over = False
 
     def environment(self) -> dict[str, str]:
         """What leads a function here."""
@@ -64,11 +67,17 @@ class Aws:
                 return 200, {}, json.dumps({"Parameters": found}).encode()
             case "lambda:InvokeFunction":
                 return 202, {}, b""
+        if self._is_over:
+            self._is_over, self.lost = False, None
+            return 404, {}, b'{"__type": "NoSuchUpload"}'
         if self.upstream is None:
             return 404, {}, b'{"__type": "NotHere"}'
         answer = httpx.request(
             method, self.upstream + path, headers=headers, content=body, trust_env=False, timeout=30
         )
+        if method == "POST" and self.lost is not None and self.lost in path:
+            self._is_over = True
+            return 503, {}, b""
         kept = {name: value for name, value in answer.headers.items() if name not in _HOP}
         return answer.status_code, kept, answer.content
 

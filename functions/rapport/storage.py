@@ -94,12 +94,19 @@ class Storage:
                 )
                 chunk = _chunk(source)
             whole = f"<CompleteMultipartUpload>{''.join(parts)}</CompleteMultipartUpload>"
-            done = self._s3.send(
-                "POST",
-                f"{self._url(key)}?{upload}",
-                {"content-type": "application/xml"},
-                whole.encode(),
-            )
+            try:
+                done = self._s3.send(
+                    "POST",
+                    f"{self._url(key)}?{upload}",
+                    {"content-type": "application/xml"},
+                    whole.encode(),
+                )
+            except AwsRefused as error:
+                # The answer to a first call was lost, and the upload is over. Whether it became the
+                # file is not known, so the caller writes it again.
+                if error.status == 404:
+                    raise AwsUnreachable(error.code) from None
+                raise
             # S3 may refuse after it has begun to answer with 200
             _require_no_error(done)
         except BaseException:

@@ -23,11 +23,13 @@ import psycopg
 import pytest
 from moto.server import ThreadedMotoServer
 from psycopg.rows import dict_row
+from pydantic import HttpUrl
+from tests.aws import recording
 from tests.integration.graph_files import TOKEN, Graph, digest, serving
 from typer.testing import CliRunner
 
 from rapport.commands import app
-from rapport.errors import Conflict, NotFound
+from rapport.errors import Conflict, NotFound, StorageUnavailable
 from rapport.handlers import fetch_media, media_api, sync_templates
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack
@@ -360,6 +362,23 @@ def test_a_large_file_goes_through_in_parts(media: Media) -> None:
     # S3 marks what came in parts
     assert "-3" in kept.e_tag
     assert hashlib.sha256(kept.get()["Body"].read()).digest() == hashlib.sha256(large).digest()
+
+
+def test_a_large_file_is_written_again_where_the_answer_to_its_end_is_lost(
+    bucket: Any, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = bytes(9 * 1024 * 1024)
+    with recording(s3) as aws:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", aws.url)
+        aws.lost = "uploadId="
+        storage = Storage(
+            MediaSettings(media_bucket=bucket.name, aws_endpoint_url_s3=HttpUrl(aws.url))
+        )
+        with pytest.raises(StorageUnavailable, match="NoSuchUpload"):
+            storage.put("a/1.mp4", BytesIO(large), "video/mp4")
+        storage.put("a/1.mp4", BytesIO(large), "video/mp4")
+    (kept,) = bucket.objects.all()
+    assert kept.size == len(large)
 
 
 async def test_a_file_beyond_the_limit_fails_and_is_not_kept(media: Media) -> None:
