@@ -33,11 +33,14 @@ def export_contact(contact_id: UUID, file: Path | None) -> None:
     """Writes the zip, whole or not at all.
 
     Raises:
-        RapportError: A setting is wrong, there is no such contact, or a server refuses.
+        RapportError: A setting is wrong, there is no such contact, the file is there already, or a
+            server refuses.
         OSError: The file can't be written.
     """
     console = Console(stderr=True)
     path = file or Path(f"contact-{contact_id}.zip")
+    if path.exists():
+        raise ConfigError(f"{path} is there already. Name another file, or remove this one.")
     with closing(PrivacyStore(store_settings())) as store:
         storage = file_storage()
         descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -140,22 +143,27 @@ def _ask(store: PrivacyStore, contact_id: UUID, console: Console) -> None:
     )
     for table in overview.tables:
         if table.rows:
-            name = table.table.partition(".")[2].replace("_", " ")
-            console.print(f"{table.rows:10} {name}", highlight=False, markup=False)
+            console.print(f"{table.rows:10} {_words(table.table)}", highlight=False, markup=False)
     console.print(
-        "\n  with the files, and the person's part of raw webhooks and broadcasts. Invoices that\n"
-        "  were sent stay, with their figures alone. Metakocka keeps its partner. It can't be\n"
-        "  taken back.\n",
+        "\n  with the files, and the person's part of raw webhooks and broadcasts."
+        "\n  Invoices that were sent stay, with their figures alone. Metakocka keeps its partner."
+        "\n  It can't be taken back.\n",
         highlight=False,
+        soft_wrap=True,
     )
     if not sys.stdin.isatty():
         raise ConfigError("Nobody is here to confirm it. --yes erases without a question.")
     typer.confirm("  Erase?", abort=True)
 
 
+def _words(table: str) -> str:
+    """A table as a person calls it; of several schemas none share a name."""
+    return table.rpartition(".")[2].replace("_", " ")
+
+
 def _tell(action: PrivacyAction, console: Console) -> None:
     for table, count in sorted(action.counts.items()):
-        console.print(f"{count:10} {table}", highlight=False, markup=False)
+        console.print(f"{count:10} {_words(table)}", highlight=False, markup=False)
     if action.state == "running":
         told = "\n  It isn't finished: the schedule `daily` goes on with it"
         if action.step == "partners":
@@ -178,7 +186,7 @@ def _tell(action: PrivacyAction, console: Console) -> None:
 def _list(found: Sequence[Found], console: Console) -> None:
     for one in found:
         console.print(
-            f"    {one.table} {one.id or ''}: {', '.join(one.kinds)}",
+            f"    {_words(one.table)} {one.id or ''}: {', '.join(one.kinds)}",
             highlight=False,
             markup=False,
             soft_wrap=True,
