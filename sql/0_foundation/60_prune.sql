@@ -128,6 +128,7 @@ begin
     return jsonb_build_object(
         'changes', private.prune_changes(batch => batch_size),
         'webhook_events', private.prune_webhook_events(batch => batch_size),
+        'erased_messages', private.prune_erased_messages(batch => batch_size),
         'sync', private.prune_sync(
             batch => batch_size, kept => (select r.sync from private.retention r)),
         'sent_reminders', private.prune_sent_reminders(
@@ -159,4 +160,4 @@ comment on function private.prune_changes(integer) is
 comment on function private.prune_webhook_events(integer) is
     'Deletes at most batch raw webhooks that are older than their retention; returns their number.';
 comment on function backend.prune(integer) is
-    'Deletes at most batch rows (1 to 5,000) of each kind that are older than their retention, and returns their numbers: {changes, webhook_events, sync, sent_reminders, scheduled_messages, notifications}. Call it again until all are 0.';
+    'Deletes at most batch rows (1 to 5,000) of each kind that are older than their retention, and returns their numbers: {changes, webhook_events, erased_messages, sync, sent_reminders, scheduled_messages, notifications}. Call it again until all are 0.';

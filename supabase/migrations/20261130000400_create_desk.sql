@@ -5417,6 +5417,7 @@ from (
     ('private.topic_epochs', 'Ids alone.'),
     ('private.forgotten_partners', 'Salted hashes of partners, so that the sync does not bring them back.'),
     ('private.partner_salts', 'The salts.'),
+    ('private.erased_messages', 'Hashes of messages'' ids, so that their updates do not bring the person back.'),
     ('public.privacy_actions', 'Who did what, when, and counts: ids alone.'),
     ('private.erasures', 'What an erasure still needs; its end deletes it.'),
     ('private.erased_files', 'Files that are still to be removed; then it is deleted.'),
@@ -5798,6 +5799,21 @@ end
 $$;
 
 
+create function private.forget_messages(p private.person)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    insert into private.erased_messages (whatsapp_channel_id, message_hash)
+    select m.whatsapp_channel_id, private.message_hash(m.provider_id)
+    from private.provider_ids_of(p) m
+    where m.whatsapp_channel_id is not null
+    on conflict do nothing;
+end
+$$;
+
+
 create function private.begin_erasure(account_id uuid, contact_id uuid)
     returns public.privacy_actions
     language plpgsql
@@ -5834,6 +5850,7 @@ begin
     end if;
     perform private.forget_partner_ids(
         account_id => begin_erasure.account_id, metakocka_ids => p.partner_ids);
+    perform private.forget_messages(p);
 
     insert into public.privacy_actions (account_id, contact_id, action, user_id, state, finished_at)
     values (begin_erasure.account_id, kept, 'erase', auth.uid(), 'running', null)
@@ -6285,6 +6302,8 @@ comment on function private.refuse_held(uuid) is
     'Refuses to delete anything of a contact under a legal hold (409).';
 comment on function private.words_of(private.person) is
     'The words by which a person would be found in a row: names (of one word only where no other contact has it), numbers, addresses, and the longest 100 messages, as they stand in the row''s JSON, in small letters.';
+comment on function private.forget_messages(private.person) is
+    'Has updates of a person''s messages be left out from now on.';
 comment on function private.begin_erasure(uuid, uuid) is
     'Begins to erase a contact, with those that were merged into it: nothing comes in or goes out for it any more. Of one that has begun, the same.';
 comment on function private.leaves_of(text) is

@@ -867,6 +867,17 @@ comment on policy "nobody reads the phone book directly" on private.phone_book i
     'Clients see the contacts.';
 
 
+create policy "nobody reads erased messages directly"
+    on private.erased_messages
+    for all
+    to authenticated
+    using (false);
+
+
+comment on policy "nobody reads erased messages directly" on private.erased_messages is
+    'ingest_whatsapp asks without_erased.';
+
+
 create policy "nobody reads send errors directly"
     on private.send_errors
     for all

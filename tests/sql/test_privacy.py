@@ -543,6 +543,39 @@ def test_what_came_meanwhile_is_nobody_elses_loss(known: World) -> None:
     assert told["is_forgotten"] is True
 
 
+def test_an_erased_message_that_comes_again_in_other_bytes_brings_nobody_back(
+    known: World,
+) -> None:
+    world = known
+    number, name = "38640777666", "Waldo Again"
+    body = json.loads(deliver(world, "text", person=(number, name), said="Is Waldo in?"))
+    contact = world.value("select id from public.contacts where profile_name = %s", [name])
+    assert erase(world, backend(world, "erase_contact", contact_id=contact))["state"] == "done"
+
+    # beside somebody else's, and the status of what was said
+    other = json.loads((EVENTS / "text.json").read_text().replace("385911234567", "38640777555"))
+    told = json.loads((EVENTS / "status_sent.json").read_text().replace("385911234567", number))
+    value, beside, status = (one["entry"][0]["changes"][0]["value"] for one in (body, other, told))
+    beside["messages"][0]["id"] = "wamid.beside"
+    status["statuses"][0]["id"] = value["messages"][0]["id"]
+    value["contacts"] += beside["contacts"]
+    value["messages"] += beside["messages"]
+    value["statuses"] = status["statuses"]
+    items = [item.model_dump(mode="json") for item in items_of(body)]
+    answer = world.ingest(*items, body=json.dumps(body))
+    assert (answer["applied"], answer["duplicates"], answer["rejected"]) == (1, 2, [])
+    assert world.ingest(*items, body=json.dumps(body))["applied"] == 0
+
+    kept = world.value(
+        "select body from private.webhook_events where id = %s", [answer["event_id"]]
+    )
+    left = json.loads(kept)["entry"][0]["changes"][0]["value"]
+    assert [one["id"] for one in left["messages"]] == ["wamid.beside"]
+    assert left["statuses"] == []
+    found = contents(world, f"to_jsonb(t)::text ~ '{number}|{name}|Is Waldo in'")
+    assert [table for table, rows in found.items() if rows] == []
+
+
 def test_owners_ask_and_nobody_else(known: World) -> None:
     contact = seed_uuid("kept of cilka")
     for user, code in (("andrej", "42501"), ("adam", "42501"), ("otto", "PT404")):

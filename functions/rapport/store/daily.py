@@ -12,6 +12,7 @@ class Pruned(BaseModel):
 
     changes: int
     webhook_events: int
+    erased_messages: int
     sync: int
     sent_reminders: int
     scheduled_messages: int

@@ -401,6 +401,7 @@ from (
     ('private.topic_epochs', 'Ids alone.'),
     ('private.forgotten_partners', 'Salted hashes of partners, so that the sync does not bring them back.'),
     ('private.partner_salts', 'The salts.'),
+    ('private.erased_messages', 'Hashes of messages'' ids, so that their updates do not bring the person back.'),
     ('public.privacy_actions', 'Who did what, when, and counts: ids alone.'),
     ('private.erasures', 'What an erasure still needs; its end deletes it.'),
     ('private.erased_files', 'Files that are still to be removed; then it is deleted.'),

@@ -138,7 +138,7 @@ begin
                 case when i.value ->> 'wa_id' is not null then 'phone' else 'bsuid' end,
                 coalesce(i.value ->> 'wa_id', i.value ->> 'user_id')
         ) as k (kind, value)
-        where i.value ->> 'kind' not in ('skipped', 'account_event');
+        where i.value ->> 'kind' not in ('skipped', 'account_event', 'erased');
     read := coalesce(read, '{}');
     if cardinality(read) < jsonb_array_length(items)
         and items @? '$[*].kind ? (@ == "account_event")'

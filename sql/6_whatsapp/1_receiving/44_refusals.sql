@@ -131,6 +131,7 @@ as $$
     from jsonb_array_elements(items) with ordinality as i (value, ordinal)
     where case i.value ->> 'kind'
             when 'skipped' then true
+            when 'erased' then false
             when 'account_event' then private.account_of_event(i.value) is null
             else not exists (
                 select

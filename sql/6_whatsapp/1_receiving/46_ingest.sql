@@ -255,7 +255,7 @@ begin
     duplicates := cardinality(usable) - applied;
     if cardinality(usable) < jsonb_array_length(items) then
         rejections := rejections || private.left_out_whatsapp_items(items);
-        select jsonb_agg(r.value order by r.value -> 'index')
+        select coalesce(jsonb_agg(r.value order by r.value -> 'index'), '[]')
         into rejections
         from jsonb_array_elements(rejections) r;
     end if;
@@ -326,12 +326,15 @@ declare
     event_id bigint;
     came_at timestamptz := now();
     is_cut boolean := false;
+    kept record;
     tried record;
     rejected jsonb := '[]';
 begin
+    kept := private.without_erased(body => body, items => items);
     -- A second delivery of the same body is rare, so it has a statement of its own.
-    insert into private.webhook_events (provider, body, body_sha256)
-    values ('whatsapp', body, sha256(convert_to(body, 'UTF8')))
+    insert into private.webhook_events (provider, body, body_sha256, is_cut)
+    values (
+        'whatsapp', kept.body, sha256(convert_to(ingest_whatsapp.body, 'UTF8')), kept.erased > 0)
     on conflict (provider, body_sha256) do nothing
     returning id into event_id;
     if event_id is null then
@@ -357,10 +360,10 @@ begin
         );
     end if;
 
-    tried := private.try_whatsapp_items(items, came_at);
+    tried := private.try_whatsapp_items(kept.items, came_at);
 
     if tried.rejections <> '[]' then
-        tried.rejections := private.located_rejections(tried.rejections, items);
+        tried.rejections := private.located_rejections(tried.rejections, kept.items);
         rejected := private.shown_rejections(tried.rejections);
         update private.webhook_events e
         set rejected = tried.rejections
@@ -371,7 +374,7 @@ begin
     return jsonb_build_object(
         'event_id', event_id,
         'applied', tried.applied,
-        'duplicates', tried.duplicates,
+        'duplicates', tried.duplicates + kept.erased,
         'rejected', rejected
     );
 end
