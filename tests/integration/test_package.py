@@ -24,7 +24,7 @@ from tests.sql.outbound import conversation, post
 from tests.stacks import Start
 from tests.world import ALPINE, ALPINE_NUMBER, World, seed_uuid
 
-from rapport.commands.package.bundle import PACKAGE, Bundle, build, modules_of_functions
+from rapport.commands.package.bundle import DOCUMENT, PACKAGE, Bundle, build, modules_of_functions
 from rapport.commands.package.command import read
 from rapport.commands.package.document import Document
 from rapport.commands.package.template import template_of
@@ -90,7 +90,9 @@ def test_of_our_folders_the_imported_modules_alone_are_packed(folder: Path) -> N
     modules = {path for path in packed if path.suffix == ".py"}
     assert {PACKAGE.parent / path for path in modules} == set(modules_of_functions())
     # no key, no environment and no notes that somebody keeps beside them
-    assert {path.suffix for path in packed if (folder / path).is_file()} == {".py", ".pyc"}
+    files = {path for path in packed if (folder / path).is_file()}
+    others = {path for path in files if path.suffix not in (".py", ".pyc")}
+    assert others == {DOCUMENT.relative_to(PACKAGE.parent)}
 
 
 def test_the_same_sources_give_the_same_bytes(bundle: Bundle, tmp_path: Path) -> None:
@@ -382,6 +384,8 @@ def test_an_empty_machine_with_the_zip_alone_runs_every_function_and_its_role_le
     )
     assert (woken["statusCode"], unknown["statusCode"]) == (202, 403)
 
+    [told] = run("api_document", request("GET", "/api/openapi.json"))
+    assert json.loads(told["body"])["openapi"] == "3.1.0"
     assert run("send_later", schedule_event("send_later")) == [{}]
     assert run("send_notifications", schedule_event("send_notifications"))
     assert run("sweep_health", schedule_event("sweep_health"))

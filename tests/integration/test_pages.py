@@ -686,6 +686,19 @@ def test_pages_are_kept_to_themselves(stack_of_the_seed: Stack) -> None:
             assert http.get(outside).status_code == 404
 
 
+def test_the_http_api_is_described_on_a_page(open_page: Open) -> None:
+    page = open_page("api/", viewport={"width": 360, "height": 800})
+    call = page.locator("details#postApiPhone")
+    call.locator("summary").first.click()
+    expect(call.get_by_text("not_a_phone_number", exact=True)).to_be_visible()
+    for example in call.locator(".api-example > summary").all():
+        example.click()
+    assert serious(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    call.get_by_role("link", name="WrittenPhone").click()
+    expect(page.locator("#model-WrittenPhone")).to_be_in_viewport()
+
+
 def test_a_link_in_a_mail_signs_in_once(stack_of_the_seed: Stack, open_page: Open) -> None:
     portal = f"{stack_of_the_seed.url}/portal/"
     with httpx.Client(

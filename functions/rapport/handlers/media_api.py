@@ -30,11 +30,11 @@ BODY_LIMIT = 4096  # bytes
 _NOTHING = "There is no file here that you may see."
 
 
-class _MessagePath(ApiRequest):
+class MessagePath(ApiRequest):
     id: UUID
 
 
-class _Announced(ApiRequest):
+class Announced(ApiRequest):
     """A file that the user is about to upload."""
 
     conversation_id: UUID
@@ -60,10 +60,10 @@ def handler(request: HttpRequest) -> Response:
     match request.route_key:
         case "GET /api/messages/{id}/media":
             user = _users().of(bearer(request))
-            return _give(user, read_path(_MessagePath, request).id)
+            return _give(user, read_path(MessagePath, request).id)
         case "POST /api/media":
             user = _users().of(bearer(request))
-            return _take(user, read_json(_Announced, request, BODY_LIMIT))
+            return _take(user, read_json(Announced, request, BODY_LIMIT))
         case _:
             raise MethodNotAllowed
 
@@ -99,7 +99,7 @@ def _give(user: UserMedia, message_id: UUID) -> Response:
             )
 
 
-def _take(user: UserMedia, announced: _Announced) -> Response:
+def _take(user: UserMedia, announced: Announced) -> Response:
     about(conversation_id=announced.conversation_id)
     upload = user.begin_upload(announced.model_dump(mode="json"))
     return _private(

@@ -30,9 +30,9 @@ START = ""
 # what hosts show for an address that has no page
 MISSING = "missing"
 MISSING_FILE = "404.html"
-# the phone and the mails are this machine's
+# the phone, the mails and the description of the HTTP API are this machine's
 HOSTED = (START, "dashboard", "portal", MISSING)
-LOCAL = (*HOSTED, "phone", "mail")
+LOCAL = (*HOSTED, "phone", "mail", "api")
 # those that tell their users of news on the device
 TOLD = ("dashboard", "portal")
 ASSETS = "assets"

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rapport.errors import ConfigError
+from rapport.handlers.api_document import DOCUMENT
 
 PROJECT = Path(__file__).parents[4]
 PACKAGE = PROJECT / "functions" / "rapport"
@@ -85,7 +86,7 @@ def build(
         _install(root, architecture, version)
         _prune(root)
         progress("Our modules …")
-        for module in modules_of_functions():
+        for module in [*modules_of_functions(), DOCUMENT]:
             target = root / "rapport" / module.relative_to(PACKAGE)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(module, target)

@@ -99,6 +99,7 @@ export class StartPage extends PageElement {
         <h2 id="more-title">${text("start.more")}</h2>
         <ul class="start-links">
           <li><a class="link" href="mail/" target="rapport-mail">${text("mail.title")}</a> <span class="muted">${text("start.mail")}</span></li>
+          <li><a class="link" href="api/" target="rapport-api">HTTP API</a></li>
           <li>
             <details>
               <summary>${text("start.api")}</summary>
