@@ -73,7 +73,9 @@ def _chosen(names: Sequence[str], *, is_quick: bool) -> list[Measurement]:
         one
         for one in EVERY
         # a row that is asked for by name is measured in full or not at all
-        if (one.is_quick or not is_quick) and any(_is_named(row, names) for row in one.rows)
+        if (one.is_quick or not is_quick)
+        and (names or not one.only_named)
+        and any(_is_named(row, names) for row in one.rows)
     ]
 
 

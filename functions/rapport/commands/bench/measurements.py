@@ -22,6 +22,7 @@ from rapport.commands.bench import (
     metakocka_edits,
     parsing,
     portal,
+    soak,
     stream,
     subscribers,
     web,
@@ -61,7 +62,8 @@ class Ground:
 class Measurement:
     """Gives these rows, in a stack with these parts: all of them (None), or none at all (empty).
 
-    One that is `alone` leaves a stack behind that nothing else can use.
+    One that is `alone` leaves a stack behind that nothing else can use. One that is `only_named`
+    is measured where its name is given.
     """
 
     rows: tuple[str, ...]
@@ -70,6 +72,8 @@ class Measurement:
     measure: Callable[[Ground], Iterable[Row]]
     is_quick: bool = True
     alone: bool = False
+    # too long for a run of all rows
+    only_named: bool = False
 
 
 def _cold_start(ground: Ground) -> Iterable[Row]:
@@ -408,6 +412,72 @@ def _web(ground: Ground) -> Iterable[Row]:
     )
 
 
+def _soak(ground: Ground) -> Iterable[Row]:
+    load = soak.SoakLoad()
+    figures = soak.measure(ground.stack, load)
+    looks = figures.looks
+    minutes = [one.at / 60 for one in looks]
+    yield Row.of_latency(
+        "soak.live",
+        f"Webhook to a live client's callback, {load.per_second:.0f} a second for"
+        f" {load.seconds / 60:.0f} minutes, {figures.reconnects} clients coming and going",
+        figures.heard,
+        wanted=(Wanted("p95", 250),),
+    )
+    yield Row(
+        "soak.memory",
+        "Memory of all parts in the last quarter (private)",
+        "MB",
+        figures.memory(4) / 1e6,
+        baseline=Beside(figures.memory(3) / 1e6, "in the quarter before"),
+        wanted=(Wanted("ratio_to_baseline", 1.05),),
+        curve=tuple(
+            Point(f"{part}, MB", minute, one.memory.get(part, 0) / 1e6)
+            for part in sorted({name for one in looks for name in one.memory})
+            for minute, one in zip(minutes, looks, strict=True)
+        ),
+    )
+    yield Row(
+        "soak.bytes",
+        "Growth of the database for each message, in the second half",
+        "KB",
+        figures.bytes_of_each(2) / 1024,
+        baseline=Beside(figures.bytes_of_each(1) / 1024, "in the first half"),
+        wanted=(Wanted("ratio_to_baseline", 1.2),),
+        curve=tuple(
+            Point(f"{name}, {unit}", minute, value)
+            for minute, one in zip(minutes, looks, strict=True)
+            for name, unit, value in (
+                ("Database", "MB", one.size / 1e6),
+                ("Most dead rows in a table", "%", one.dead * 100),
+            )
+        ),
+    )
+    last = figures.quarter(4)
+    yield Row(
+        "soak.dead",
+        "Most dead rows in a table, in the last quarter",
+        "%",
+        max(one.dead for one in last) * 100,
+        wanted=(Wanted("ours", 25),),
+    )
+    yield Row(
+        "soak.lag",
+        "Realtime's slot behind, in the last quarter",
+        "MB",
+        max(one.lag for one in last) / 1e6,
+        wanted=(Wanted("ours", 16),),
+    )
+    yield Row(
+        "soak.connections",
+        "Connections of the database, in the last quarter",
+        "connections",
+        max(one.connections for one in figures.quarter(4)),
+        baseline=Beside(max(one.connections for one in figures.quarter(2)), "in the second"),
+        wanted=(Wanted("ratio_to_baseline", 1.1),),
+    )
+
+
 EVERY = (
     Measurement(
         ("cold_start.webhook", "cold_start"), "Starting each function", frozenset(), _cold_start
@@ -506,5 +576,21 @@ EVERY = (
         _web,
         is_quick=False,
         alone=True,
+    ),
+    Measurement(
+        (
+            "soak.live",
+            "soak.memory",
+            "soak.bytes",
+            "soak.dead",
+            "soak.lag",
+            "soak.connections",
+        ),
+        "Working for half an hour",
+        None,
+        _soak,
+        is_quick=False,
+        alone=True,
+        only_named=True,
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -206,13 +206,17 @@ def _distribution(row: Row) -> str:
 
 
 def _curves(unit: str, points: Sequence[Point]) -> str:
-    """Lines over sizes, which stand at equal distances where they grow by the same factor."""
+    """Lines over sizes, which stand at equal distances where they grow by the same factor; or over
+    minutes.
+    """
     sizes = sorted({one.size for one in points})
     highest = max(one.value for one in points) or 1
-    first, last = log10(sizes[0]), log10(sizes[-1])
+    # minutes begin near 0
+    scale: Callable[[float], float] = log10 if sizes[0] >= 1 else float
+    first, last = scale(sizes[0]), scale(sizes[-1])
 
     def place(one: Point) -> str:
-        x = (log10(one.size) - first) / ((last - first) or 1) * _WIDTH
+        x = (scale(one.size) - first) / ((last - first) or 1) * _WIDTH
         return f"{x:.1f},{_HEIGHT - one.value / highest * _HEIGHT:.1f}"
 
     lines = ""
@@ -229,7 +233,7 @@ def _curves(unit: str, points: Sequence[Point]) -> str:
         for x, anchor, size in ((0, "start", sizes[0]), (_WIDTH, "end", sizes[-1]))
     )
     top = f'<text x="0" y="12">{highest:.3g} {escape(unit)}</text>'
-    height = max(_HEIGHT, len(points) * 18) + 18
+    height = max(_HEIGHT, len({one.of for one in points}) * 18) + 18
     return f'<svg width="{_WIDTH + 300}" height="{height}" role="img">{lines}{ends}{top}</svg>'
 
 

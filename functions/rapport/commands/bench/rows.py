@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from rapport.commands.bench.latency import Latency
 
-Unit = Literal["ms", "s", "MB", "/s", "calls", "rows", "KB", "tasks", "bubbles"]
+Unit = Literal["ms", "s", "MB", "/s", "calls", "rows", "KB", "tasks", "bubbles", "connections", "%"]
 # what a limit is about
 Measure = Literal["ours", "p50", "p95", "ratio_to_baseline", "ratio_to_floor"]
 
