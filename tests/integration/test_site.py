@@ -585,6 +585,7 @@ def test_who_signs_out_leaves_nothing_here_whether_the_server_answers_or_not(
     portal.evaluate(SUBSCRIBED)
     portal.route("**/rpc/post_message", lambda route: route.abort())
     write(portal, "Not sent yet")
+    expect(bubble(portal, "Not sent yet").locator("[data-status=pending]")).to_be_visible()
     leave = portal.get_by_role("button", name="Sign out").first
     leave.click()
     asked = portal.get_by_role("dialog", name="1 message is not sent yet")
