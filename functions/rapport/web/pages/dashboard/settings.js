@@ -2,7 +2,7 @@ import { html, nothing } from "lit";
 import { repeat } from "lit/directives/repeat.js";
 import { deskIcons } from "@rapport/live/elements/desk_icons.js";
 import { icons } from "@rapport/live/elements/icons.js";
-import { emptiness, pill } from "@rapport/live/elements/parts.js";
+import { emptiness, pill, skeleton } from "@rapport/live/elements/parts.js";
 import "@rapport/live/elements/push_switch.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 import { ACCOUNT_COLUMNS } from "./desk.js";
@@ -87,14 +87,15 @@ export class SettingsPage extends SectionPage {
 
   /** @param {Desk} desk */
   #replies(desk) {
-    const rows = withHeld(this.look("replies", desk.replies) ? desk.replyRows : [], /** @type {SavedReply | null} */ (this.edited), "short_code");
+    const shown = this.look("replies", desk.replies);
+    const rows = withHeld(shown ? desk.replyRows : [], /** @type {SavedReply | null} */ (this.edited), "short_code");
     return html`<p class="muted">${text("desk.replies.lead")}</p>
       ${this.editing === "new"
         ? html`<div class="card-plain">${this.#replyForm(desk, null)}</div>`
         : desk.isWriter
           ? html`<button type="button" class="button" @click=${() => this.#edit("new")}>${icons.plus}${text("desk.replies.new")}</button>`
           : nothing}
-      ${rows.length || this.editing === "new" ? nothing : emptiness(deskIcons.replies, text("desk.replies.none"), text("desk.replies.none.more"))}
+      ${rows.length || this.editing === "new" ? nothing : !shown?.isLoaded ? skeleton(2) : emptiness(deskIcons.replies, text("desk.replies.none"), text("desk.replies.none.more"))}
       <ul class="cards">
         ${repeat(rows, ({ id }) => id, (row) => html`<li class="card-plain">
           ${this.editing === row.id
@@ -157,14 +158,15 @@ export class SettingsPage extends SectionPage {
 
   /** @param {Desk} desk */
   #labels(desk) {
-    const rows = withHeld(this.look("labels", desk.labels) ? desk.labelRows : [], /** @type {Label | null} */ (this.edited), "name");
+    const shown = this.look("labels", desk.labels);
+    const rows = withHeld(shown ? desk.labelRows : [], /** @type {Label | null} */ (this.edited), "name");
     return html`<p class="muted">${text("desk.labels.lead")}</p>
       ${this.editing === "new"
         ? html`<div class="card-plain">${this.#labelForm(desk, null)}</div>`
         : desk.isWriter
           ? html`<button type="button" class="button" @click=${() => this.#edit("new")}>${icons.plus}${text("desk.label.new")}</button>`
           : nothing}
-      ${rows.length || this.editing === "new" ? nothing : emptiness(deskIcons.tag, text("desk.labels.none"), text("desk.labels.none.more"))}
+      ${rows.length || this.editing === "new" ? nothing : !shown?.isLoaded ? skeleton(2) : emptiness(deskIcons.tag, text("desk.labels.none"), text("desk.labels.none.more"))}
       <ul class="cards">
         ${repeat(rows, ({ id }) => id, (row) => html`<li class="card-plain">
           ${this.editing === row.id
