@@ -98,7 +98,7 @@ begin
     for share;
     if not found then
         raise insufficient_privilege using
-            message = 'You may not invite people to this account.',
+            message = 'You may not decide who works for this account.',
             detail = 'field: account_id',
             hint = 'Its owners may.';
     end if;
@@ -292,11 +292,13 @@ begin
     if invitation.id is null or (invitation.claimed_by is not null and present_role is null) then
         raise sqlstate 'PT404' using
             message = 'This invitation is not valid, or no longer valid.',
+            detail = 'field: token',
             hint = 'Ask an owner of the account for a new one.';
     elsif invitation.claimed_by is null then
         if invitation.expires_at <= now() then
             raise sqlstate 'PT410' using
                 message = 'This invitation has expired.',
+                detail = 'field: token',
                 hint = 'Ask an owner of the account for a new one.';
         elsif not exists (
             select
@@ -307,6 +309,7 @@ begin
         ) then
             raise sqlstate 'PT409' using
                 message = 'This invitation is for another email address.',
+                detail = 'field: invitation',
                 hint = 'Sign in with the address that was invited.';
         end if;
 

@@ -329,7 +329,11 @@ begin
     return array[
         case
             when entry.seq is not null then private.as_step('log.entry', true, jsonb_build_object(
-                'operation', entry.operation, 'version', entry.version, 'at', entry.logged_at))
+                'table', table_name,
+                'operation', entry.operation,
+                'version', entry.version,
+                'at', entry.logged_at
+            ))
             when made_at < now() - (select l.retention from private.change_log l)
                 then private.as_step('log.old', null)
             else private.as_step('log.none', false)

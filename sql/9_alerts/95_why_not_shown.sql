@@ -261,7 +261,7 @@ begin
                 account_id => subject.account_id, customer_id => null, login => login);
     elsif subject.kind = 'message' and subject.id is null then
         return array[
-            private.as_step('found.effect', true),
+            private.as_step('found.effect_alone', true),
             private.as_step('read.no_parent', false, jsonb_build_object('parent_id', (
                 select left(e.parent_provider_id, 200)
                 from public.whatsapp_channels w

@@ -3871,6 +3871,11 @@ select
     a.last_inbound_at,
     case when m.revoked_at is null then m.message else '[deleted]' end as last_message,
     m.type as last_message_type,
+    -- what clients say in words of their own; of other types the text is enough
+    case
+        when m.revoked_at is null and m.type in ('system', 'call', 'audio') then m.content
+    end as last_message_content,
+    case when m.type = 'system' then m.invoice_data end as last_invoice_data,
     m.sender_type as last_sender_type,
     m.sender_name as last_sender_name,
     m.status as last_message_status,
@@ -4016,6 +4021,12 @@ comment on column public.inbox.last_message is
     'The text of the latest message, or a placeholder such as [image] or [deleted].';
 comment on column public.inbox.last_message_type is
     'The type of the latest message: text, image, location …';
+comment on column public.inbox.last_message_content is
+    'The content of the latest message where clients have words of their own for it: a notice of the system, a call, audio (is it a voice message?). Null for others.'
+    ' Type: json | null';
+comment on column public.inbox.last_invoice_data is
+    'The invoice of a latest message that is a notice about one; else null. See messages.invoice_data.'
+    ' Type: json | null';
 comment on column public.inbox.last_sender_type is
     'Who wrote the latest message: client, operator or system.';
 comment on column public.inbox.last_sender_name is

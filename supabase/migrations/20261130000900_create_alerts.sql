@@ -1575,8 +1575,8 @@ values
     ('health.refused_signatures.remedy', 'sl', 'Primerjajte skrivnost aplikacije (Meta, App settings, Basic) z WHATSAPP_APP_SECRET. Meta zavrnjene webhooke ponavlja 7 dni.'),
     ('health.unknown_number', 'en', 'WhatsApp has sent webhooks for the number {subject}, which is not registered here, since {since}: {count}. Their messages are not shown.'),
     ('health.unknown_number', 'sl', 'WhatsApp od {since} pošilja webhooke za številko {subject}, ki tu ni vpisana: {count}. Njihova sporočila niso prikazana.'),
-    ('health.unknown_number.remedy', 'en', 'Have the number registered (whatsapp_channels), then have the webhooks applied by rapport replay. They are kept for 90 days.'),
-    ('health.unknown_number.remedy', 'sl', 'Naj se številka vpiše (whatsapp_channels), nato naj se webhooki obdelajo z ukazom rapport replay. Hranijo se 90 dni.'),
+    ('health.unknown_number.remedy', 'en', 'Have the number registered (rapport number add), then have the webhooks applied by rapport replay. They are kept for 90 days.'),
+    ('health.unknown_number.remedy', 'sl', 'Naj se številka vpiše (rapport number add), nato naj se webhooki obdelajo z ukazom rapport replay. Hranijo se 90 dni.'),
     ('health.waiting_messages', 'en', 'Messages that have waited for more than 5 minutes to be sent by WhatsApp: {count}. The oldest waits since {since}.'),
     ('health.waiting_messages', 'sl', 'Sporočila, ki že več kot 5 minut čakajo na pošiljanje prek WhatsAppa: {count}. Najstarejše čaka od {since}.'),
     ('health.waiting_messages.remedy', 'en', 'Usually they are sent by themselves once WhatsApp takes more. If their number grows, ask the people who run this service.'),
@@ -2734,7 +2734,91 @@ end
 $$;
 
 
-create function private.fact_words(fact jsonb, language text, time_zone text)
+-- What an id stands for, as people call it; null where it stands for nothing any more.
+create function private.named_row(kind text, id uuid, language text, time_zone text)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return case kind
+        when 'contact' then (
+            select coalesce(c.name, c.profile_name, c.phone, c.email, c.username)
+            from public.contacts c
+            where c.id = named_row.id
+        )
+        -- two of one name are told apart
+        when 'contact_ids' then (
+            select concat_ws(' ', coalesce(c.name, c.profile_name), format('(%s)', coalesce(c.phone, i.value)))
+            from public.contacts c
+            left join lateral (
+                select o.value
+                from public.contact_identities o
+                where o.contact_id = c.id
+                order by o.kind = 'phone' desc, o.kind, o.match_key
+                limit 1
+            ) i
+                on true
+            where c.id = named_row.id
+        )
+        when 'conversation' then (
+            select format(
+                '%s (%s)',
+                coalesce(
+                    private.named_row('contact', k.customer_id, language => named_row.language, time_zone => named_row.time_zone),
+                    k.group_name,
+                    private.why_word('group', 'unnamed', named_row.language)
+                ),
+                private.why_word('channel', k.channel, named_row.language)
+            )
+            from public.conversations k
+            where k.id = named_row.id
+        )
+        when 'message' then (
+            select format(
+                '%s, %s',
+                case m.sender_type
+                    when 'system' then private.why_word('sender', 'system', named_row.language)
+                    else coalesce(
+                        m.sender_name,
+                        case m.sender_type when 'client' then
+                            private.named_row('contact', m.customer_id, language => named_row.language, time_zone => named_row.time_zone)
+                        end,
+                        private.why_word('sender', m.sender_type, named_row.language)
+                    )
+                end,
+                private.fact_words('at', to_jsonb(m.created_at), language => named_row.language, time_zone => named_row.time_zone)
+            )
+            from public.messages m
+            where m.id = named_row.id
+        )
+    end;
+end
+$$;
+
+
+create function private.why_word(kind text, word text, language text)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return coalesce(
+        (
+            select s.sentence
+            from private.sentences s
+            where s.key = format('why_word.%s.%s', why_word.kind, why_word.word)
+              and s.language = why_word.language
+        ),
+        word
+    );
+end
+$$;
+
+
+create function private.fact_words(name text, fact jsonb, language text, time_zone text)
     returns text
     language plpgsql
     stable
@@ -2742,12 +2826,41 @@ create function private.fact_words(fact jsonb, language text, time_zone text)
 as $$
 declare
     plain constant text := fact #>> '{}';
+    -- the rows that are named, by the fact that holds their id
+    kind constant text := case name
+        when 'contact_id' then 'contact'
+        when 'merged_into' then 'contact'
+        when 'contact_ids' then 'contact_ids'
+        when 'conversation_id' then 'conversation'
+        when 'message_id' then 'message'
+    end;
 begin
     if jsonb_typeof(fact) = 'array' then
         return (
-            select string_agg(private.fact_words(e.value, language, time_zone), ', ' order by e.place)
-            from jsonb_array_elements(fact) with ordinality as e (value, place)
+            select string_agg(w.words, ', ' order by w.place)
+            from (
+                -- several topics are of one kind
+                select o.words, min(o.place) as place
+                from (
+                    select
+                        private.fact_words(name, e.value, language => fact_words.language, time_zone => fact_words.time_zone),
+                        e.place
+                    from jsonb_array_elements(fact) with ordinality as e (value, place)
+                ) o (words, place)
+                group by o.words
+            ) w
         );
+    elsif kind is not null and pg_input_is_valid(plain, 'uuid') then
+        return coalesce(
+            private.named_row(kind, plain::uuid, language => fact_words.language, time_zone => fact_words.time_zone),
+            private.why_word('row', 'unnamed', language)
+        );
+    elsif name = 'topics' then
+        return private.why_word('topic', split_part(plain, ':', 1), language);
+    elsif name in ('missing', 'fields') then
+        return private.why_word('field', plain, language);
+    elsif name in ('status', 'role', 'operation', 'table') then
+        return private.why_word(name, plain, language);
     elsif jsonb_typeof(fact) = 'string'
         and plain ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d'
         and pg_input_is_valid(plain, 'timestamptz')
@@ -2769,16 +2882,21 @@ create function private.why_words(key text, language text, time_zone text, facts
     stable
     set search_path = ''
 as $$
-begin
-    return (
-        select private.fill_names(s.sentence, (
-            select jsonb_object_agg(f.key, private.fact_words(f.value, why_words.language, time_zone))
-            from jsonb_each(facts) f
-        ))
+declare
+    written constant text := (
+        select s.sentence
         from private.sentences s
         where s.key = 'why.' || why_words.key
           and s.language = why_words.language
     );
+begin
+    return private.fill_names(written, (
+        select jsonb_object_agg(f.key, private.fact_words(
+            f.key, f.value, language => why_words.language, time_zone => why_words.time_zone))
+        from jsonb_each(facts) f
+        -- an id that the sentence does not name is not looked up
+        where position('{' || f.key || '}' in written) > 0
+    ));
 end
 $$;
 
@@ -2787,8 +2905,12 @@ comment on type private.why_step is
     'A step of the way on which something comes to be shown.';
 comment on function private.as_step(text, boolean, jsonb) is
     'A step by its code, without the facts that are null.';
-comment on function private.fact_words(jsonb, text, text) is
-    'A fact as a sentence has it: a list with commas, a time by the clocks of a time zone.';
+comment on function private.named_row(text, uuid, text, text) is
+    'A contact by its name, a conversation by its person and channel, a message by its author and time.';
+comment on function private.why_word(text, text, text) is
+    'A word of the database for people, such as that of a status; the word itself where there is none.';
+comment on function private.fact_words(text, jsonb, text, text) is
+    'A fact as a sentence has it: the name of what an id stands for, a list with commas, a time by the clocks of a time zone.';
 comment on function private.why_words(text, text, text, jsonb) is
     'The sentence of a code, filled with facts; null where there is none.';
 
@@ -2798,30 +2920,32 @@ values
     ('why.summary.fine', 'en', 'Nothing is wrong, as far as it can be looked at.'),
     ('why.summary.fine', 'sl', 'Nič ni narobe, kolikor je mogoče preveriti.'),
 
-    ('why.found.message', 'en', 'The id belongs to the message {message_id}.'),
-    ('why.found.message', 'sl', 'Id pripada sporočilu {message_id}.'),
-    ('why.found.effect', 'en', 'The id belongs to a reaction, an edit or a deletion. It is shown at the message that it changes, {message_id}.'),
-    ('why.found.effect', 'sl', 'Id pripada odzivu, popravku ali izbrisu. Prikazan je pri sporočilu, ki ga spreminja: {message_id}.'),
-    ('why.found.later', 'en', 'The id belongs to a message that is to be sent later.'),
-    ('why.found.later', 'sl', 'Id pripada sporočilu, ki bo poslano pozneje.'),
-    ('why.found.conversation', 'en', 'The id belongs to the conversation {conversation_id}.'),
-    ('why.found.conversation', 'sl', 'Id pripada pogovoru {conversation_id}.'),
-    ('why.found.booking', 'en', 'The id belongs to an appointment; its chat is the conversation {conversation_id}.'),
-    ('why.found.booking', 'sl', 'Id pripada terminu; njegov klepet je pogovor {conversation_id}.'),
-    ('why.found.key', 'en', 'The key stands for the conversation {conversation_id}. Rows, topics and events name it by this id, never by the key.'),
-    ('why.found.key', 'sl', 'Ključ pomeni pogovor {conversation_id}. Vrstice, teme in dogodki ga imenujejo s tem id-jem, nikoli s ključem.'),
-    ('why.found.key.remedy', 'en', 'Compare with this id in your client; resolve_conversation gives it for a key.'),
-    ('why.found.key.remedy', 'sl', 'V svojem odjemalcu primerjajte s tem id-jem; za ključ ga pove resolve_conversation.'),
+    ('why.found.message', 'en', 'It is the message {message_id}.'),
+    ('why.found.message', 'sl', 'To je sporočilo: {message_id}.'),
+    ('why.found.effect', 'en', 'It is a reaction, an edit or a deletion. It is shown at the message that it changes: {message_id}.'),
+    ('why.found.effect', 'sl', 'To je odziv, popravek ali izbris. Prikazan je pri sporočilu, ki ga spreminja: {message_id}.'),
+    ('why.found.effect_alone', 'en', 'It is a reaction, an edit or a deletion.'),
+    ('why.found.effect_alone', 'sl', 'To je odziv, popravek ali izbris.'),
+    ('why.found.later', 'en', 'It is a message that is to be sent later.'),
+    ('why.found.later', 'sl', 'To je sporočilo, ki bo poslano pozneje.'),
+    ('why.found.conversation', 'en', 'It is the conversation with {conversation_id}.'),
+    ('why.found.conversation', 'sl', 'To je pogovor: {conversation_id}.'),
+    ('why.found.booking', 'en', 'It is an appointment; its chat is the conversation with {conversation_id}.'),
+    ('why.found.booking', 'sl', 'To je termin; njegov klepet je pogovor: {conversation_id}.'),
+    ('why.found.key', 'en', 'The key stands for the conversation with {conversation_id}. Rows, topics and events name it by its id, never by the key.'),
+    ('why.found.key', 'sl', 'Ključ pomeni pogovor: {conversation_id}. Vrstice, teme in dogodki ga imenujejo z id-jem, nikoli s ključem.'),
+    ('why.found.key.remedy', 'en', 'Compare with the conversation''s id in your client; resolve_conversation gives it for a key.'),
+    ('why.found.key.remedy', 'sl', 'V svojem odjemalcu primerjajte z id-jem pogovora; za ključ ga pove resolve_conversation.'),
     ('why.found.key_account', 'en', 'The first part of the key, {account}, is not the external id of this account.'),
-    ('why.found.key_account', 'sl', 'Prvi del ključa, {account}, ni zunanji id tega računa.'),
+    ('why.found.key_account', 'sl', 'Prvi del ključa, {account}, ni zunanji id tega podjetja.'),
     ('why.found.key_account.remedy', 'en', 'A key is account, phone number id and customer number, joined by underscores: check its first part.'),
-    ('why.found.key_account.remedy', 'sl', 'Ključ so račun, id številke in številka stranke, povezani s podčrtaji: preverite prvi del.'),
+    ('why.found.key_account.remedy', 'sl', 'Ključ so podjetje, id številke in številka stranke, povezani s podčrtaji: preverite prvi del.'),
     ('why.found.key_number', 'en', 'The second part of the key, {phone_number_id}, is not a WhatsApp number of this account.'),
-    ('why.found.key_number', 'sl', 'Drugi del ključa, {phone_number_id}, ni številka WhatsApp tega računa.'),
+    ('why.found.key_number', 'sl', 'Drugi del ključa, {phone_number_id}, ni številka WhatsApp tega podjetja.'),
     ('why.found.key_number.remedy', 'en', 'Compare it with the number''s id at Meta. If it is right, have the number registered.'),
     ('why.found.key_number.remedy', 'sl', 'Primerjajte ga z id-jem številke pri podjetju Meta. Če je pravi, naj se številka vpiše.'),
-    ('why.found.key_customer', 'en', 'Nobody with the number {customer} has a conversation with {phone_number_id}.'),
-    ('why.found.key_customer', 'sl', 'Nihče s številko {customer} nima pogovora s številko {phone_number_id}.'),
+    ('why.found.key_customer', 'en', 'Nobody with the number {customer} has a conversation with your number that the key names.'),
+    ('why.found.key_customer', 'sl', 'Nihče s številko {customer} nima pogovora z vašo številko, ki jo navaja ključ.'),
     ('why.found.key_customer.remedy', 'en', 'Ask with the customer''s number alone: the person may write from another number, or to another one of yours.'),
     ('why.found.key_customer.remedy', 'sl', 'Vprašajte samo s številko stranke: morda piše z druge številke ali na drugo vašo številko.'),
     ('why.found.contact', 'en', 'It is the contact {contact_id}.'),
@@ -2832,12 +2956,12 @@ values
     ('why.found.several.remedy', 'sl', 'Napišite številko s plusom in kodo države ali navedite id enega od njih.'),
     ('why.found.number', 'en', 'It is the WhatsApp number {display_phone_number}.'),
     ('why.found.number', 'sl', 'To je številka WhatsApp {display_phone_number}.'),
-    ('why.found.partner', 'en', 'It is the partner {metakocka_id} at Metakocka.'),
-    ('why.found.partner', 'sl', 'To je partner {metakocka_id} v Metakocki.'),
+    ('why.found.partner', 'en', 'It is a partner at Metakocka.'),
+    ('why.found.partner', 'sl', 'To je partner v Metakocki.'),
     ('why.found.nothing', 'en', 'There is nothing here with this id: no message, conversation, contact, number or partner.'),
     ('why.found.nothing', 'sl', 'S tem id-jem tu ni ničesar: ne sporočila, pogovora, stika, številke ne partnerja.'),
     ('why.found.nothing.remedy', 'en', 'Copy the id anew, from its beginning to its end. If it is right, it belongs to another account, or it was deleted.'),
-    ('why.found.nothing.remedy', 'sl', 'Znova kopirajte id, od začetka do konca. Če je pravi, pripada drugemu računu ali pa je bil izbrisan.'),
+    ('why.found.nothing.remedy', 'sl', 'Znova kopirajte id, od začetka do konca. Če je pravi, pripada drugemu podjetju ali pa je bil izbrisan.'),
 
     ('why.signature.good', 'en', 'The signature of the webhook was good.'),
     ('why.signature.good', 'sl', 'Podpis webhooka je bil pravi.'),
@@ -2867,18 +2991,18 @@ values
 
     ('why.read.applied', 'en', 'It was read and applied.'),
     ('why.read.applied', 'sl', 'Prebrano je bilo in uporabljeno.'),
-    ('why.read.unknown_phone_number_id', 'en', 'The webhook was kept, but not applied: it is for the number {phone_number_id}, which was not registered.'),
-    ('why.read.unknown_phone_number_id', 'sl', 'Webhook se hrani, a ni bil uporabljen: je za številko {phone_number_id}, ki ni bila vpisana.'),
-    ('why.read.unknown_phone_number_id.remedy', 'en', 'Have the number registered (whatsapp_channels), then have the webhook applied by rapport replay.'),
-    ('why.read.unknown_phone_number_id.remedy', 'sl', 'Naj se številka vpiše (whatsapp_channels), nato naj se webhook obdela z ukazom rapport replay.'),
+    ('why.read.unknown_phone_number_id', 'en', 'The webhook was kept, but not applied: it is for a number that was not registered (Meta''s id {phone_number_id}).'),
+    ('why.read.unknown_phone_number_id', 'sl', 'Webhook se hrani, a ni bil uporabljen: je za številko, ki ni bila vpisana (id pri podjetju Meta: {phone_number_id}).'),
+    ('why.read.unknown_phone_number_id.remedy', 'en', 'Have the number registered (rapport number add), then have the webhook applied by rapport replay.'),
+    ('why.read.unknown_phone_number_id.remedy', 'sl', 'Naj se številka vpiše (rapport number add), nato naj se webhook obdela z ukazom rapport replay.'),
     ('why.read.unhandled', 'en', 'The webhook was kept, but this part of it was not applied ({reason}): this kind is not understood.'),
     ('why.read.unhandled', 'sl', 'Webhook se hrani, a ta njegov del ni bil uporabljen ({reason}): te vrste program ne razume.'),
     ('why.read.unhandled.remedy', 'en', 'Run rapport replay after an update of this service; the webhook is kept until then, for 90 days.'),
     ('why.read.unhandled.remedy', 'sl', 'Po posodobitvi te storitve zaženite rapport replay; webhook se do takrat hrani, 90 dni.'),
     ('why.read.refused', 'en', 'The webhook was kept, but the database refused this part of it.'),
     ('why.read.refused', 'sl', 'Webhook se hrani, a je baza ta njegov del zavrnila.'),
-    ('why.read.refused.remedy', 'en', 'Tell the people who run this service the time of the webhook: its reason stands in private.webhook_events. Then have it applied by rapport replay.'),
-    ('why.read.refused.remedy', 'sl', 'Upravljavcem te storitve povejte čas webhooka: razlog je v private.webhook_events. Nato naj se obdela z ukazom rapport replay.'),
+    ('why.read.refused.remedy', 'en', 'Tell the people who run this service the time of the webhook: its reason stands beside the webhook as it was kept. Then have it applied by rapport replay.'),
+    ('why.read.refused.remedy', 'sl', 'Upravljavcem te storitve povejte čas webhooka: razlog je zapisan ob njem. Nato naj se obdela z ukazom rapport replay.'),
     ('why.read.nothing', 'en', 'The webhook was kept and nothing of it was rejected, but there is no such message.'),
     ('why.read.nothing', 'sl', 'Webhook se hrani in nič v njem ni bilo zavrnjeno, a takega sporočila ni.'),
     ('why.read.nothing.remedy', 'en', 'Have the webhook applied again by rapport replay; it changes nothing that is right.'),
@@ -2887,8 +3011,8 @@ values
     ('why.read.only_status', 'sl', 'Prišla so le poročila o tem sporočilu ({status}), ne pa sporočilo: poslal ga je drug program ali pa je starejše od vpisa številke.'),
     ('why.read.only_status.remedy', 'en', 'Send from here, or subscribe the app to smb_message_echoes at Meta, which tells what the phone app sends.'),
     ('why.read.only_status.remedy', 'sl', 'Pošiljajte od tu ali pa pri podjetju Meta aplikacijo naročite na smb_message_echoes, ki pove, kaj pošilja telefon.'),
-    ('why.read.no_parent', 'en', 'The message that it changes has not come ({parent_id}). It waits for that message.'),
-    ('why.read.no_parent', 'sl', 'Sporočilo, ki ga spreminja, ni prišlo ({parent_id}). Čaka na to sporočilo.'),
+    ('why.read.no_parent', 'en', 'The message that it changes has not come. It waits for that message.'),
+    ('why.read.no_parent', 'sl', 'Sporočilo, ki ga spreminja, ni prišlo. Čaka na to sporočilo.'),
     ('why.read.no_parent.remedy', 'en', 'Ask why that message does not show.'),
     ('why.read.no_parent.remedy', 'sl', 'Vprašajte, zakaj se tisto sporočilo ne prikaže.'),
     ('why.read.no_contact', 'en', 'A webhook of {received_at} names this number, but no contact has it: the contact was deleted, or now has another number.'),
@@ -2896,32 +3020,113 @@ values
     ('why.read.no_contact.remedy', 'en', 'If the person writes again, there is a new contact.'),
     ('why.read.no_contact.remedy', 'sl', 'Če oseba znova piše, nastane nov stik.'),
 
-    ('why.number.registered', 'en', 'The number {display_phone_number} ({phone_number_id}) is registered.'),
-    ('why.number.registered', 'sl', 'Številka {display_phone_number} ({phone_number_id}) je vpisana.'),
+    ('why.number.registered', 'en', 'The number {display_phone_number} is registered.'),
+    ('why.number.registered', 'sl', 'Številka {display_phone_number} je vpisana.'),
     ('why.number.stopped', 'en', 'Since {stopped_at} nothing is sent from the number {display_phone_number}: {reason}'),
     ('why.number.stopped', 'sl', 'Od {stopped_at} se s številke {display_phone_number} nič ne pošilja: {reason}'),
-    ('why.number.stopped.remedy', 'en', 'Solve it at Meta, then let the number send again (resume_channel): what waits is sent.'),
-    ('why.number.stopped.remedy', 'sl', 'Odpravite razlog pri podjetju Meta, nato spet vključite pošiljanje (resume_channel): kar čaka, bo poslano.'),
+    ('why.number.stopped.remedy', 'en', 'Solve it at Meta, then let the number send again, under Health: what waits is sent.'),
+    ('why.number.stopped.remedy', 'sl', 'Odpravite razlog pri podjetju Meta, nato v razdelku Delovanje spet vključite pošiljanje: kar čaka, bo poslano.'),
     ('why.number.paused', 'en', 'Since {paused_at} nothing is sent from the number {display_phone_number}: a person has paused it, or the whole account.'),
-    ('why.number.paused', 'sl', 'Od {paused_at} se s številke {display_phone_number} nič ne pošilja: nekdo je ustavil številko ali ves račun.'),
-    ('why.number.paused.remedy', 'en', 'Resume it (resume_sending): what waits is sent.'),
-    ('why.number.paused.remedy', 'sl', 'Nadaljujte pošiljanje (resume_sending): kar čaka, bo poslano.'),
-    ('why.number.unknown', 'en', 'The number {phone_number_id} is not registered here.'),
-    ('why.number.unknown', 'sl', 'Številka {phone_number_id} tu ni vpisana.'),
-    ('why.number.unknown.remedy', 'en', 'Have the number registered (whatsapp_channels), then have its webhooks applied by rapport replay.'),
-    ('why.number.unknown.remedy', 'sl', 'Naj se številka vpiše (whatsapp_channels), nato naj se njeni webhooki obdelajo z ukazom rapport replay.'),
+    ('why.number.paused', 'sl', 'Od {paused_at} se s številke {display_phone_number} nič ne pošilja: nekdo je ustavil številko ali vse podjetje.'),
+    ('why.number.paused.remedy', 'en', 'Let it send again, under Health: what waits is sent.'),
+    ('why.number.paused.remedy', 'sl', 'V razdelku Delovanje spet vključite pošiljanje: kar čaka, bo poslano.'),
+    ('why.number.unknown', 'en', 'The number is not registered here (Meta''s id {phone_number_id}).'),
+    ('why.number.unknown', 'sl', 'Številka tu ni vpisana (id pri podjetju Meta: {phone_number_id}).'),
+    ('why.number.unknown.remedy', 'en', 'Have the number registered (rapport number add), then have its webhooks applied by rapport replay.'),
+    ('why.number.unknown.remedy', 'sl', 'Naj se številka vpiše (rapport number add), nato naj se njeni webhooki obdelajo z ukazom rapport replay.'),
     ('why.rejected.none', 'en', 'No webhook of this number was rejected.'),
     ('why.rejected.none', 'sl', 'Noben webhook te številke ni bil zavrnjen.'),
     ('why.rejected.some', 'en', 'Webhooks of this number that could not be applied: {count} ({reasons}), the latest at {last_at}.'),
     ('why.rejected.some', 'sl', 'Webhooki te številke, ki jih ni bilo mogoče uporabiti: {count} ({reasons}), zadnji {last_at}.'),
-    ('why.rejected.some.remedy', 'en', 'rejected_webhooks says what to do about each; then rapport replay applies them.'),
-    ('why.rejected.some.remedy', 'sl', 'rejected_webhooks pri vsakem pove, kaj storiti; nato jih obdela rapport replay.'),
+    ('why.rejected.some.remedy', 'en', 'The list of rejected webhooks (rejected_webhooks) says what to do about each; then rapport replay applies them.'),
+    ('why.rejected.some.remedy', 'sl', 'Seznam zavrnjenih webhookov (rejected_webhooks) pri vsakem pove, kaj storiti; nato jih obdela rapport replay.'),
     ('why.received.latest', 'en', 'Somebody last wrote to this number at {at}.'),
     ('why.received.latest', 'sl', 'Na to številko je nekdo nazadnje pisal {at}.'),
     ('why.received.none', 'en', 'Nobody has written to this number since it was registered at {since}. Whether anybody tried can''t be known.'),
     ('why.received.none', 'sl', 'Na to številko ni pisal nihče, odkar je bila vpisana {since}. Ali je kdo poskusil, ni mogoče vedeti.'),
     ('why.received.none.remedy', 'en', 'Write to it from a telephone. If nothing comes, see at Meta whether the app is subscribed to the account and to "messages".'),
     ('why.received.none.remedy', 'sl', 'Pišite nanjo s telefona. Če nič ne pride, pri podjetju Meta preverite, ali je aplikacija naročena na račun in na "messages".');
+
+
+-- Words of the database, as sentences have them.
+insert into private.sentences (key, language, sentence)
+values
+    ('why_word.group.unnamed', 'en', 'a WhatsApp group'),
+    ('why_word.group.unnamed', 'sl', 'skupina WhatsApp'),
+    ('why_word.row.unnamed', 'en', 'somebody without a name'),
+    ('why_word.row.unnamed', 'sl', 'brez imena'),
+    ('why_word.channel.whatsapp', 'en', 'WhatsApp'),
+    ('why_word.channel.whatsapp', 'sl', 'WhatsApp'),
+    ('why_word.channel.booking', 'en', 'chat of an appointment'),
+    ('why_word.channel.booking', 'sl', 'klepet o terminu'),
+    ('why_word.channel.portal', 'en', 'portal'),
+    ('why_word.channel.portal', 'sl', 'portal'),
+    ('why_word.sender.system', 'en', 'this service'),
+    ('why_word.sender.system', 'sl', 'ta storitev'),
+    ('why_word.sender.client', 'en', 'the customer'),
+    ('why_word.sender.client', 'sl', 'stranka'),
+    ('why_word.sender.operator', 'en', 'a colleague'),
+    ('why_word.sender.operator', 'sl', 'sodelavec'),
+    ('why_word.topic.account', 'en', 'the staff of the business'),
+    ('why_word.topic.account', 'sl', 'zaposleni v podjetju'),
+    ('why_word.topic.customer', 'en', 'the customer in the portal'),
+    ('why_word.topic.customer', 'sl', 'stranka na portalu'),
+    ('why_word.topic.conversation', 'en', 'the people who have the conversation open'),
+    ('why_word.topic.conversation', 'sl', 'kdor ima pogovor odprt'),
+    ('why_word.status.open', 'en', 'open'),
+    ('why_word.status.open', 'sl', 'odprto'),
+    ('why_word.status.pending', 'en', 'pending'),
+    ('why_word.status.pending', 'sl', 'na čakanju'),
+    ('why_word.status.closed', 'en', 'closed'),
+    ('why_word.status.closed', 'sl', 'zaprto'),
+    ('why_word.status.sent', 'en', 'sent'),
+    ('why_word.status.sent', 'sl', 'poslano'),
+    ('why_word.status.delivered', 'en', 'delivered'),
+    ('why_word.status.delivered', 'sl', 'dostavljeno'),
+    ('why_word.status.read', 'en', 'read'),
+    ('why_word.status.read', 'sl', 'prebrano'),
+    ('why_word.status.failed', 'en', 'failed'),
+    ('why_word.status.failed', 'sl', 'ni uspelo'),
+    ('why_word.role.owner', 'en', 'owner'),
+    ('why_word.role.owner', 'sl', 'lastnik'),
+    ('why_word.role.admin', 'en', 'admin'),
+    ('why_word.role.admin', 'sl', 'skrbnik'),
+    ('why_word.role.agent', 'en', 'agent'),
+    ('why_word.role.agent', 'sl', 'agent'),
+    ('why_word.role.viewer', 'en', 'viewer, who only reads'),
+    ('why_word.role.viewer', 'sl', 'bralec'),
+    ('why_word.operation.INSERT', 'en', 'added'),
+    ('why_word.operation.INSERT', 'sl', 'dodano'),
+    ('why_word.operation.UPDATE', 'en', 'changed'),
+    ('why_word.operation.UPDATE', 'sl', 'spremenjeno'),
+    ('why_word.operation.DELETE', 'en', 'deleted'),
+    ('why_word.operation.DELETE', 'sl', 'izbrisano'),
+    ('why_word.table.messages', 'en', 'message'),
+    ('why_word.table.messages', 'sl', 'sporočilo'),
+    ('why_word.table.contacts', 'en', 'contact'),
+    ('why_word.table.contacts', 'sl', 'stik'),
+    ('why_word.table.customers', 'en', 'contact'),
+    ('why_word.table.customers', 'sl', 'stik'),
+    ('why_word.field.name', 'en', 'name'),
+    ('why_word.field.name', 'sl', 'ime'),
+    ('why_word.field.email', 'en', 'email'),
+    ('why_word.field.email', 'sl', 'e-naslov'),
+    ('why_word.field.phone', 'en', 'phone'),
+    ('why_word.field.phone', 'sl', 'telefon'),
+    ('why_word.field.gsm', 'en', 'mobile'),
+    ('why_word.field.gsm', 'sl', 'mobilni telefon'),
+    ('why_word.field.street', 'en', 'street'),
+    ('why_word.field.street', 'sl', 'ulica'),
+    ('why_word.field.post_number', 'en', 'postcode'),
+    ('why_word.field.post_number', 'sl', 'poštna številka'),
+    ('why_word.field.place', 'en', 'town'),
+    ('why_word.field.place', 'sl', 'kraj'),
+    ('why_word.field.province', 'en', 'province'),
+    ('why_word.field.province', 'sl', 'pokrajina'),
+    ('why_word.field.country', 'en', 'country'),
+    ('why_word.field.country', 'sl', 'država'),
+    ('why_word.field.tax_id_number', 'en', 'tax number'),
+    ('why_word.field.tax_id_number', 'sl', 'davčna številka');
 
 
 /*
@@ -2952,12 +3157,12 @@ values
     ('why.queued.done', 'sl', 'Dano je bilo v čakalno vrsto in jo je zapustilo.'),
     ('why.queued.waiting', 'en', 'It has been in the queue since {since}.'),
     ('why.queued.waiting', 'sl', 'V čakalni vrsti je od {since}.'),
-    ('why.queued.lost', 'en', 'Its status is "queued", but it is not in the queue.'),
-    ('why.queued.lost', 'sl', 'Njegovo stanje je "queued", a ga ni v čakalni vrsti.'),
+    ('why.queued.lost', 'en', 'It is said to be in the queue, but it is not there.'),
+    ('why.queued.lost', 'sl', 'Biti bi moralo v čakalni vrsti, a ga tam ni.'),
     ('why.queued.lost.remedy', 'en', 'Write it again, and tell the people who run this service its id.'),
     ('why.queued.lost.remedy', 'sl', 'Napišite ga znova in njegov id povejte upravljavcem te storitve.'),
-    ('why.queued.behind', 'en', 'It waits for an earlier message of the conversation, {message_id}.'),
-    ('why.queued.behind', 'sl', 'Čaka na prejšnje sporočilo v pogovoru, {message_id}.'),
+    ('why.queued.behind', 'en', 'It waits for an earlier message of the conversation: {message_id}.'),
+    ('why.queued.behind', 'sl', 'Čaka na prejšnje sporočilo v pogovoru: {message_id}.'),
     ('why.queued.behind.remedy', 'en', 'Ask why that message does not show; once it is sent or dropped, this one goes.'),
     ('why.queued.behind.remedy', 'sl', 'Vprašajte, zakaj se tisto sporočilo ne prikaže; ko bo poslano ali opuščeno, gre tudi to.'),
     ('why.queued.again', 'en', 'WhatsApp did not take it (error {error_code}: {reason}). The next try, number {attempt}, is at {next_at}.'),
@@ -2974,8 +3179,8 @@ values
     ('why.claimed.nobody', 'sl', 'Čaka od {since} in noben delavec ga ni prevzel.'),
     ('why.claimed.nobody.remedy', 'en', 'Ask the people who run this service whether deliver_outbound runs, and whether the doorbell (set_doorbell) has its address.'),
     ('why.claimed.nobody.remedy', 'sl', 'Upravljavce te storitve vprašajte, ali teče deliver_outbound in ali ima zvonec (set_doorbell) pravi naslov.'),
-    ('why.sent.accepted', 'en', 'WhatsApp took it at {at} as {provider_id}.'),
-    ('why.sent.accepted', 'sl', 'WhatsApp ga je sprejel {at} kot {provider_id}.'),
+    ('why.sent.accepted', 'en', 'WhatsApp took it at {at}.'),
+    ('why.sent.accepted', 'sl', 'WhatsApp ga je sprejel {at}.'),
     ('why.sent.running', 'en', 'The call to WhatsApp is being made.'),
     ('why.sent.running', 'sl', 'Klic na WhatsApp poteka.'),
     ('why.sent.refused', 'en', 'WhatsApp refused it at {at}, error {error_code}: {reason}'),
@@ -3015,8 +3220,8 @@ values
     ('why.contact.group', 'sl', 'Pripada skupini, ki nima stika.'),
     ('why.contact.merged', 'en', 'The contact was merged into another one at {at}: {merged_into}. Its conversations are shown there.'),
     ('why.contact.merged', 'sl', 'Stik je bil {at} združen z drugim: {merged_into}. Njegovi pogovori so prikazani tam.'),
-    ('why.contact.merged.remedy', 'en', 'Open that contact, or take the merge back (undo_merge).'),
-    ('why.contact.merged.remedy', 'sl', 'Odprite tisti stik ali razveljavite združitev (undo_merge).'),
+    ('why.contact.merged.remedy', 'en', 'Open that contact, or take the merge back there.'),
+    ('why.contact.merged.remedy', 'sl', 'Odprite tisti stik ali tam razveljavite združitev.'),
     ('why.contact.deleted', 'en', 'The contact was deleted at {at}. Lists leave it and its conversations out.'),
     ('why.contact.deleted', 'sl', 'Stik je bil izbrisan {at}. V seznamih ni ne njega ne njegovih pogovorov.'),
     ('why.contact.deleted.remedy', 'en', 'If the person writes again, there is a new contact.'),
@@ -3025,71 +3230,71 @@ values
     ('why.known.by', 'sl', 'Prepozna se po: {identities}.'),
     ('why.known.by_nothing', 'en', 'It has no proved number, email or username: a message of this person makes another contact.'),
     ('why.known.by_nothing', 'sl', 'Nima potrjene številke, e-naslova ne uporabniškega imena: iz sporočila te osebe nastane drug stik.'),
-    ('why.known.by_nothing.remedy', 'en', 'Write the number into the contact, or confirm what the customer has written (confirm_contact).'),
-    ('why.known.by_nothing.remedy', 'sl', 'Vpišite številko v stik ali potrdite, kar je napisala stranka (confirm_contact).'),
+    ('why.known.by_nothing.remedy', 'en', 'Write the number into the contact, or confirm there what the customer has written.'),
+    ('why.known.by_nothing.remedy', 'sl', 'Vpišite številko v stik ali tam potrdite, kar je napisala stranka.'),
     ('why.known.unproved', 'en', 'The customer has written this number, and nobody has confirmed it: messages from it make another contact.'),
     ('why.known.unproved', 'sl', 'To številko je napisala stranka in nihče je ni potrdil: iz sporočil s te številke nastane drug stik.'),
-    ('why.known.unproved.remedy', 'en', 'If the number is right, confirm it (confirm_contact).'),
-    ('why.known.unproved.remedy', 'sl', 'Če je številka prava, jo potrdite (confirm_contact).'),
+    ('why.known.unproved.remedy', 'en', 'If the number is right, confirm it on the contact''s page.'),
+    ('why.known.unproved.remedy', 'sl', 'Če je številka prava, jo potrdite na strani stika.'),
     ('why.status.shown', 'en', 'Its status is {status}: the contacts page and the live chat show it, also under that filter.'),
     ('why.status.shown', 'sl', 'Njegovo stanje je {status}: stran s stiki in klepet ga pokažeta, tudi pod tem filtrom.'),
 
     ('why.message.kept', 'en', 'The message has the number {seq} in its conversation.'),
     ('why.message.kept', 'sl', 'Sporočilo ima v pogovoru številko {seq}.'),
-    ('why.message.latest', 'en', 'Its latest message is {message_id}, number {seq}, of {at}.'),
-    ('why.message.latest', 'sl', 'Njegovo zadnje sporočilo je {message_id}, številka {seq}, čas {at}.'),
+    ('why.message.latest', 'en', 'Its latest message is {message_id}, number {seq}.'),
+    ('why.message.latest', 'sl', 'Njegovo zadnje sporočilo je: {message_id}, številka {seq}.'),
     ('why.message.none', 'en', 'It has no message yet.'),
     ('why.message.none', 'sl', 'Nima še nobenega sporočila.'),
     ('why.message.deleted', 'en', 'The message was deleted for everybody at {at}; its line stays, without its text.'),
     ('why.message.deleted', 'sl', 'Sporočilo je bilo {at} izbrisano za vse; vrstica ostane, brez besedila.'),
     ('why.message.deleted.remedy', 'en', 'Nothing can bring its text back. Ask the person to write it again.'),
     ('why.message.deleted.remedy', 'sl', 'Besedila ni mogoče vrniti. Prosite osebo, naj ga napiše znova.'),
-    ('why.conversation.found', 'en', 'It stands in the conversation {conversation_id} (older key: {key}).'),
-    ('why.conversation.found', 'sl', 'Je v pogovoru {conversation_id} (starejši ključ: {key}).'),
-    ('why.conversation.plain', 'en', 'It stands in the conversation {conversation_id}.'),
-    ('why.conversation.plain', 'sl', 'Je v pogovoru {conversation_id}.'),
+    ('why.conversation.found', 'en', 'It stands in the conversation with {conversation_id}.'),
+    ('why.conversation.found', 'sl', 'Je v pogovoru: {conversation_id}.'),
+    ('why.conversation.plain', 'en', 'It stands in the conversation with {conversation_id}.'),
+    ('why.conversation.plain', 'sl', 'Je v pogovoru: {conversation_id}.'),
     ('why.conversation.none', 'en', 'It has no conversation: it is on the contacts page, and the inbox lists conversations.'),
-    ('why.conversation.none', 'sl', 'Nima pogovora: je na strani s stiki, prejeto pa našteva pogovore.'),
+    ('why.conversation.none', 'sl', 'Nima pogovora: je na strani s stiki, ne pa na seznamu pogovorov.'),
     ('why.list.shown', 'en', 'The inbox lists the conversation: its status is {status}, and it is not snoozed.'),
-    ('why.list.shown', 'sl', 'Prejeto našteje ta pogovor: njegovo stanje je {status} in ni preložen.'),
+    ('why.list.shown', 'sl', 'Seznam pogovorov ga kaže: njegovo stanje je {status} in ni odložen.'),
     ('why.list.assigned', 'en', 'The inbox lists the conversation: its status is {status}, and {assignee} has it. "Free" leaves it out, and so does "Mine" for others.'),
-    ('why.list.assigned', 'sl', 'Prejeto našteje ta pogovor: njegovo stanje je {status} in ima ga {assignee}. Pod "Prosti" ga ni, pod "Moji" pa ga drugi ne vidijo.'),
+    ('why.list.assigned', 'sl', 'Seznam pogovorov ga kaže: njegovo stanje je {status}, odgovarja {assignee}. Pod "Prosti" ga ni, pod "Moji" pa ga drugi ne vidijo.'),
     ('why.list.closed', 'en', 'The conversation is closed: the inbox lists it under any status and under "closed", not under "open".'),
-    ('why.list.closed', 'sl', 'Pogovor je zaprt: prejeto ga našteje med vsemi in med zaprtimi, ne med odprtimi.'),
+    ('why.list.closed', 'sl', 'Pogovor je zaprt: seznam ga kaže med vsemi in med zaprtimi, ne med odprtimi.'),
     ('why.list.snoozed', 'en', 'The conversation is snoozed until {until}: the inbox leaves it out until then, or until the customer writes.'),
-    ('why.list.snoozed', 'sl', 'Pogovor je preložen do {until}: do takrat, ali dokler stranka ne piše, ga v prejetem ni.'),
+    ('why.list.snoozed', 'sl', 'Pogovor je odložen do {until}: do takrat, ali dokler stranka ne piše, ga na seznamu ni.'),
     ('why.list.snoozed.remedy', 'en', 'End the snooze, or press the button for snoozed conversations above the list.'),
-    ('why.list.snoozed.remedy', 'sl', 'Končajte preložitev ali nad seznamom pritisnite gumb za preložene pogovore.'),
+    ('why.list.snoozed.remedy', 'sl', 'Končajte odlog ali nad seznamom pritisnite gumb za odložene pogovore.'),
 
     ('why.access.people', 'en', 'These people may see it: {names}.'),
     ('why.access.people', 'sl', 'Videti ga smejo: {names}.'),
     ('why.access.nobody', 'en', 'Nobody works for the account, so nobody may see it.'),
-    ('why.access.nobody', 'sl', 'Za ta račun nihče ne dela, zato ga nihče ne sme videti.'),
-    ('why.access.nobody.remedy', 'en', 'Have a member added to the account (account_members).'),
-    ('why.access.nobody.remedy', 'sl', 'Naj se računu doda član (account_members).'),
+    ('why.access.nobody', 'sl', 'Za to podjetje nihče ne dela, zato ga nihče ne sme videti.'),
+    ('why.access.nobody.remedy', 'en', 'Have a member added to the account (rapport member add).'),
+    ('why.access.nobody.remedy', 'sl', 'Naj se podjetju doda član (rapport member add).'),
     ('why.access.staff', 'en', '{name} works for the account ({role}) and may see it.'),
-    ('why.access.staff', 'sl', '{name} dela za ta račun ({role}) in ga sme videti.'),
+    ('why.access.staff', 'sl', '{name} dela za to podjetje ({role}) in ga sme videti.'),
     ('why.access.customer', 'en', '{name} is its customer and may see it in the portal.'),
     ('why.access.customer', 'sl', '{name} je njegova stranka in ga sme videti v portalu.'),
     ('why.access.refused', 'en', 'This login neither works for the account nor is the customer: it may not see it.'),
-    ('why.access.refused', 'sl', 'Ta prijava ne dela za ta račun in ni njegova stranka: videti ga ne sme.'),
-    ('why.access.refused.remedy', 'en', 'Check with which login the person is signed in. A customer is let in by an invitation to the portal, a colleague by a row in account_members.'),
-    ('why.access.refused.remedy', 'sl', 'Preverite, s katero prijavo je oseba prijavljena. Stranka vstopi z vabilom v portal, sodelavec z vrstico v account_members.'),
+    ('why.access.refused', 'sl', 'Ta prijava ne dela za to podjetje in ni njegova stranka: videti ga ne sme.'),
+    ('why.access.refused.remedy', 'en', 'Check with which login the person is signed in. A customer is let in by an invitation to the portal, a colleague by one from an owner, under Settings.'),
+    ('why.access.refused.remedy', 'sl', 'Preverite, s katero prijavo je oseba prijavljena. Stranka vstopi z vabilom v portal, sodelavec z vabilom lastnika v nastavitvah.'),
 
-    ('why.log.entry', 'en', 'The change log has it: {operation}, version {version}, at {at}.'),
-    ('why.log.entry', 'sl', 'Dnevnik sprememb ga ima: {operation}, različica {version}, {at}.'),
+    ('why.log.entry', 'en', 'The change log has it: the {table} was {operation} at {at}, version {version}.'),
+    ('why.log.entry', 'sl', 'Dnevnik sprememb ga ima: {table}, {operation}, {at}, različica {version}.'),
     ('why.log.none', 'en', 'The change log has no entry of it: clients that were away do not learn of it.'),
     ('why.log.none', 'sl', 'V dnevniku sprememb ga ni: odjemalci, ki jih ni bilo, zanj ne izvedo.'),
     ('why.log.none.remedy', 'en', 'Load the page again, which reads the rows anew, and tell the people who run this service.'),
     ('why.log.none.remedy', 'sl', 'Znova naložite stran, ki vrstice prebere na novo, in povejte upravljavcem te storitve.'),
     ('why.log.old', 'en', 'It is older than the change log reaches.'),
     ('why.log.old', 'sl', 'Starejše je, kot sega dnevnik sprememb.'),
-    ('why.topics.named', 'en', 'Changes of it are told on {topics}.'),
-    ('why.topics.named', 'sl', 'Njegove spremembe se povedo na: {topics}.'),
-    ('why.broadcast.sent', 'en', 'It was broadcast at {at} on {topics}.'),
-    ('why.broadcast.sent', 'sl', 'Oddano je bilo {at} na: {topics}.'),
-    ('why.broadcast.renamed', 'en', 'It was broadcast at {at} on {topics}; since then somebody has left, and the topics have new names.'),
-    ('why.broadcast.renamed', 'sl', 'Oddano je bilo {at} na: {topics}; od takrat je nekdo odšel in teme imajo nova imena.'),
+    ('why.topics.named', 'en', 'Changes of it are told to {topics}.'),
+    ('why.topics.named', 'sl', 'Njegove spremembe izvedo: {topics}.'),
+    ('why.broadcast.sent', 'en', 'It was broadcast at {at} to {topics}.'),
+    ('why.broadcast.sent', 'sl', 'Oddano je bilo {at}; prejmejo: {topics}.'),
+    ('why.broadcast.renamed', 'en', 'It was broadcast at {at} to {topics}; since then somebody has left, and the topics have new names.'),
+    ('why.broadcast.renamed', 'sl', 'Oddano je bilo {at}; prejmejo: {topics}. Od takrat je nekdo odšel in teme imajo nova imena.'),
     ('why.broadcast.renamed.remedy', 'en', 'A client that still listens to the old names has to ask my_topics again; the page does, once it is loaded.'),
     ('why.broadcast.renamed.remedy', 'sl', 'Odjemalec, ki še posluša stara imena, mora znova vprašati my_topics; stran to stori, ko se naloži.'),
     ('why.broadcast.none', 'en', 'No broadcast of it is kept, though it is younger than three days. Clients find it in the change log at their next catch-up.'),
@@ -3110,45 +3315,45 @@ values
     ('why.heard.nobody', 'sl', 'Prebral ga ni nihče in v zadnjih dveh minutah za pultom ni bilo nikogar. Kdo ga je slišal, ni mogoče vedeti: Realtime ne hrani seznama.'),
 
     ('why.connection.active', 'en', 'The account is connected to Metakocka.'),
-    ('why.connection.active', 'sl', 'Račun je povezan z Metakocko.'),
+    ('why.connection.active', 'sl', 'Podjetje je povezano z Metakocko.'),
     ('why.connection.none', 'en', 'The account is not connected to Metakocka.'),
-    ('why.connection.none', 'sl', 'Račun ni povezan z Metakocko.'),
-    ('why.connection.none.remedy', 'en', 'Connect it: a row in metakocka_connections, and the company''s secret key as a parameter.'),
-    ('why.connection.none.remedy', 'sl', 'Povežite ga: vrstica v metakocka_connections in skrivni ključ podjetja kot parameter.'),
+    ('why.connection.none', 'sl', 'Podjetje ni povezano z Metakocko.'),
+    ('why.connection.none.remedy', 'en', 'Connect it in the section Metakocka, or by rapport connect metakocka.'),
+    ('why.connection.none.remedy', 'sl', 'Povežite ga v razdelku Metakocka ali z ukazom rapport connect metakocka.'),
     ('why.connection.off', 'en', 'The connection to Metakocka is turned off.'),
     ('why.connection.off', 'sl', 'Povezava z Metakocko je izključena.'),
-    ('why.connection.off.remedy', 'en', 'Set active of the connection to true; what has changed meanwhile is sent then.'),
-    ('why.connection.off.remedy', 'sl', 'Povezavi nastavite active na true; kar se je medtem spremenilo, bo takrat poslano.'),
+    ('why.connection.off.remedy', 'en', 'Turn it on in the section Metakocka; what has changed meanwhile is sent then.'),
+    ('why.connection.off.remedy', 'sl', 'Vključite jo v razdelku Metakocka; kar se je medtem spremenilo, bo takrat poslano.'),
     ('why.connection.paused', 'en', 'Metakocka takes no calls until {until}: {reason}'),
     ('why.connection.paused', 'sl', 'Metakocka do {until} ne sprejema klicev: {reason}'),
-    ('why.connection.paused.remedy', 'en', 'Solve that at Metakocka. The sync goes on by itself; paused_until = null tries at once.'),
-    ('why.connection.paused.remedy', 'sl', 'Odpravite to v Metakocki. Usklajevanje se nadaljuje samo; paused_until = null poskusi takoj.'),
-    ('why.partner.mapped', 'en', 'The contact {contact_id} is the partner {metakocka_id}.'),
-    ('why.partner.mapped', 'sl', 'Stik {contact_id} je partner {metakocka_id}.'),
+    ('why.connection.paused.remedy', 'en', 'Solve that at Metakocka. The sync goes on by itself, or at once by the button in the section Metakocka.'),
+    ('why.connection.paused.remedy', 'sl', 'Odpravite to v Metakocki. Usklajevanje se nadaljuje samo ali takoj z gumbom v razdelku Metakocka.'),
+    ('why.partner.mapped', 'en', 'The contact {contact_id} and the partner at Metakocka are known to be the same.'),
+    ('why.partner.mapped', 'sl', 'Stik {contact_id} in partner v Metakocki sta povezana.'),
     ('why.partner.unmapped', 'en', 'The contact {contact_id} is no partner yet.'),
     ('why.partner.unmapped', 'sl', 'Stik {contact_id} še ni partner.'),
-    ('why.partner.unmapped.remedy', 'en', 'Send it: sync-to-metakocka, or an edit of the contact.'),
-    ('why.partner.unmapped.remedy', 'sl', 'Pošljite ga: sync-to-metakocka ali sprememba stika.'),
+    ('why.partner.unmapped.remedy', 'en', 'Send it: press "Sync now" in the section Metakocka, or change the contact.'),
+    ('why.partner.unmapped.remedy', 'sl', 'Pošljite ga: v razdelku Metakocka pritisnite »Uskladi zdaj« ali spremenite stik.'),
     ('why.partner.unlinked', 'en', 'A person has said that the contact {contact_id} is not to be synchronized.'),
     ('why.partner.unlinked', 'sl', 'Oseba je določila, da se stik {contact_id} ne usklajuje.'),
     ('why.partner.unlinked.remedy', 'en', 'Send the contact by sync-to-metakocka, which links it again.'),
     ('why.partner.unlinked.remedy', 'sl', 'Pošljite stik s sync-to-metakocka, ki ga spet poveže.'),
     ('why.partner.unread', 'en', 'No contact is this partner, and no question or error names it. All partners were last read at {last_run}.'),
     ('why.partner.unread', 'sl', 'Noben stik ni ta partner in ne omenja ga nobeno vprašanje ne napaka. Vsi partnerji so bili nazadnje prebrani {last_run}.'),
-    ('why.partner.unread.remedy', 'en', 'Read it: sync-from-metakocka with this id. If Metakocka does not know it, check the id (mk_id) and the company.'),
-    ('why.partner.unread.remedy', 'sl', 'Preberite ga: sync-from-metakocka s tem id-jem. Če ga Metakocka ne pozna, preverite id (mk_id) in podjetje.'),
-    ('why.partner.open', 'en', 'No contact is the partner {metakocka_id} yet.'),
-    ('why.partner.open', 'sl', 'Noben stik še ni partner {metakocka_id}.'),
+    ('why.partner.unread.remedy', 'en', 'Read it: press "Sync now" in the section Metakocka. If Metakocka does not know it, check the id (mk_id) and the company.'),
+    ('why.partner.unread.remedy', 'sl', 'Preberite ga: v razdelku Metakocka pritisnite »Uskladi zdaj«. Če ga Metakocka ne pozna, preverite id (mk_id) in podjetje.'),
+    ('why.partner.open', 'en', 'No contact is this partner yet.'),
+    ('why.partner.open', 'sl', 'Noben stik še ni ta partner.'),
     ('why.question.none', 'en', 'Nobody has to decide anything.'),
     ('why.question.none', 'sl', 'O ničemer ni treba odločiti.'),
     ('why.question.field', 'en', 'Both sides have changed {fields}, and a person has to decide since {since}.'),
     ('why.question.field', 'sl', 'Obe strani sta spremenili {fields}; od {since} mora odločiti oseba.'),
-    ('why.question.field.remedy', 'en', 'Answer it in the section Metakocka (resolve_sync_conflict).'),
-    ('why.question.field.remedy', 'sl', 'Odgovorite v razdelku Metakocka (resolve_sync_conflict).'),
+    ('why.question.field.remedy', 'en', 'Answer it in the section Metakocka.'),
+    ('why.question.field.remedy', 'sl', 'Odgovorite v razdelku Metakocka.'),
     ('why.question.identity', 'en', 'A person has to decide since {since} which contact and which partner belong together.'),
     ('why.question.identity', 'sl', 'Od {since} mora oseba odločiti, kateri stik in kateri partner spadata skupaj.'),
-    ('why.question.identity.remedy', 'en', 'Answer it in the section Metakocka (resolve_sync_conflict).'),
-    ('why.question.identity.remedy', 'sl', 'Odgovorite v razdelku Metakocka (resolve_sync_conflict).'),
+    ('why.question.identity.remedy', 'en', 'Answer it in the section Metakocka.'),
+    ('why.question.identity.remedy', 'sl', 'Odgovorite v razdelku Metakocka.'),
     ('why.fields.complete', 'en', 'No required field is missing.'),
     ('why.fields.complete', 'sl', 'Ne manjka nobeno obvezno polje.'),
     ('why.fields.missing', 'en', 'Metakocka requires fields that the contact lacks: {missing}.'),
@@ -3165,8 +3370,8 @@ values
     ('why.error.none', 'sl', 'Odkar se strani nazadnje ujemata, ni napake.'),
     ('why.error.latest', 'en', 'The latest error, of {at} ({error_code}): {reason}'),
     ('why.error.latest', 'sl', 'Zadnja napaka, čas {at} ({error_code}): {reason}'),
-    ('why.error.latest.remedy', 'en', 'sync_errors has its details. Correct the contact or the partner; it is tried again.'),
-    ('why.error.latest.remedy', 'sl', 'Podrobnosti so v sync_errors. Popravite stik ali partnerja; poskus se ponovi.'),
+    ('why.error.latest.remedy', 'en', 'The section Metakocka has the run with its errors. Correct the contact or the partner; it is tried again.'),
+    ('why.error.latest.remedy', 'sl', 'V razdelku Metakocka je usklajevanje z napakami. Popravite stik ali partnerja; poskus se ponovi.'),
     ('why.mark.none', 'en', 'Nothing of it waits to be sent.'),
     ('why.mark.none', 'sl', 'Nič od tega ne čaka na pošiljanje.'),
     ('why.mark.waiting', 'en', 'It waits to be sent since {since}.'),
@@ -4397,7 +4602,11 @@ begin
     return array[
         case
             when entry.seq is not null then private.as_step('log.entry', true, jsonb_build_object(
-                'operation', entry.operation, 'version', entry.version, 'at', entry.logged_at))
+                'table', table_name,
+                'operation', entry.operation,
+                'version', entry.version,
+                'at', entry.logged_at
+            ))
             when made_at < now() - (select l.retention from private.change_log l)
                 then private.as_step('log.old', null)
             else private.as_step('log.none', false)
@@ -4982,7 +5191,7 @@ begin
                 account_id => subject.account_id, customer_id => null, login => login);
     elsif subject.kind = 'message' and subject.id is null then
         return array[
-            private.as_step('found.effect', true),
+            private.as_step('found.effect_alone', true),
             private.as_step('read.no_parent', false, jsonb_build_object('parent_id', (
                 select left(e.parent_provider_id, 200)
                 from public.whatsapp_channels w

@@ -91,8 +91,38 @@ class People:
             context.close()
 
 
+# boxes that can be scrolled although all that is seen of them is in sight: something hidden, or an
+# empty container, makes them longer
+_EMPTY_SCROLLS = """() => {
+    const root = document.scrollingElement;
+    const boxes = [root, ...document.querySelectorAll("body *")].filter(
+        (box) => box === root || /auto|scroll/.test(getComputedStyle(box).overflowY));
+    const ends = new Map(boxes.map((box) => [box, 0]));
+    for (const one of document.querySelectorAll("body *")) {
+        if (one.closest(".hidden") || !one.checkVisibility()) continue;
+        let box = one.parentElement;
+        while (!ends.has(box)) box = box.parentElement;
+        const { bottom, height, width } = one.getBoundingClientRect();
+        if (height < 2 || width < 2) continue;
+        const top = box === root ? 0 : box.getBoundingClientRect().top;
+        ends.set(box, Math.max(ends.get(box), bottom - top + box.scrollTop));
+    }
+    return boxes
+        .filter((box) => box.scrollHeight > box.clientHeight + 1 && box.checkVisibility())
+        .filter((box) => box.scrollHeight > ends.get(box) + 40)
+        .map((box) => [box.className || box.tagName, box.scrollHeight, ends.get(box)]);
+}"""
+
+
+def check_scrolls(page: Page, *, of: str) -> None:
+    """Every box that scrolls ends with what is seen in it, and so does the page."""
+    found = page.evaluate(_EMPTY_SCROLLS)
+    assert found == [], (of, found)
+
+
 def check_accessible(page: Page, *, of: str) -> None:
-    """axe-core finds nothing serious, by light and by dark."""
+    """axe-core finds nothing serious, by light and by dark, and nothing scrolls without need."""
+    check_scrolls(page, of=of)
     page.evaluate((node.install() / "axe-core" / "axe.min.js").read_text())
     # by dark only colours are others
     for scheme, rules in (("light", "undefined"), ("dark", "['color-contrast']")):

@@ -23,7 +23,7 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
-from tests.integration.pages import comes, is_complaint
+from tests.integration.pages import check_scrolls, comes, is_complaint
 from tests.stacks import Start
 from tests.web import node
 
@@ -153,6 +153,7 @@ class Customer:
 
 def serious(page: Page, rules: str = "undefined") -> list[object]:
     """What axe finds on a page that keeps people from using it."""
+    check_scrolls(page, of=page.url)
     if not page.evaluate("typeof axe === 'object'"):
         page.evaluate((node.install() / "axe-core" / "axe.min.js").read_text())
     found = page.evaluate(f"axe.run({{resultTypes: ['violations'], runOnly: {rules}}})")

@@ -668,6 +668,39 @@ def test_contacts_reminders_sync_health_and_settings(
     expect(olivia.locator(".label-tag")).to_have_text("Offer")
     olivia.get_by_role("button", name="Delete Offer").click()
     expect(olivia.get_by_text("No labels yet")).to_be_visible()
+    # colleagues: another role, an invitation by a link, and who is removed
+    olivia.get_by_role("link", name="Colleagues").click()
+    olivia.get_by_label("Role of Olivia Ozbolt").select_option("Agent")
+    expect(olivia.get_by_role("alert")).to_contain_text("Make somebody else an owner first.")
+    expect(olivia.get_by_label("Role of Olivia Ozbolt")).to_have_value("owner")
+    olivia.get_by_label("Email", exact=True).fill("a b")
+    olivia.get_by_role("button", name="Invite", exact=True).click()
+    expect(olivia.locator("#fault-email")).to_contain_text("This is not an email address. Give")
+    expect(olivia.get_by_label("Email", exact=True)).to_be_focused()
+    olivia.get_by_label("Email", exact=True).fill("nina@alpine.example")
+    olivia.get_by_label("Role", exact=True).select_option("Viewer")
+    olivia.get_by_role("button", name="Invite", exact=True).click()
+    expect(olivia.get_by_text("Viewer, invited by Olivia Ozbolt")).to_be_visible()
+    check_accessible(olivia, of="members")
+    look(olivia, "settings-members")
+    link = olivia.locator(".invitation").input_value()
+    nina = people.open(link.removeprefix(f"{stack.url}/"))
+    expect(nina.get_by_text("A colleague has invited you.")).to_be_visible()
+    expect(nina.get_by_label("Email")).to_have_value("nina@alpine.example")
+    nina.get_by_role("button", name="Email me a link").click()
+    expect(nina.get_by_role("link", name="Read it here")).to_be_visible()
+    where = {"to": "nina@alpine.example"}
+    mails = httpx.get(f"{stack.url}/_mail/messages", params=where, trust_env=False).json()
+    nina.goto(mails["messages"][0]["link"])
+    expect(row(nina, "Welcome and congratulations!!")).to_be_visible()
+    nina.goto("about:blank")
+    # without loading the page again
+    expect(olivia.get_by_text("Viewer, invited by")).to_have_count(0)
+    olivia.get_by_role("button", name="Remove Nina").click()
+    olivia.get_by_role("button", name="Remove", exact=True).click()
+    expect(olivia.get_by_label("Role of Nina")).to_have_count(0)
+    assert "nina" not in str(office.run("select display_name from account_members")).lower()
+    olivia.get_by_role("link", name="Labels").click()
     olivia.set_viewport_size({"width": 360, "height": 720})
     for name in ("Contacts", "Reminders", "Metakocka", "Health", "Settings"):
         rail.get_by_role("link", name=name).click()
@@ -710,4 +743,58 @@ def test_a_long_inbox_is_read_in_pages(people: People, office: Office) -> None:
     office.run("select public.post_message(customer_id => %s, message => 'Hello 90')", customer)
     expect(rows.first).to_contain_text("You: Hello 90")
     expect(rows).to_have_count(130)
+    # the last message of each in the language of who reads, whatever the account's is
+    said = {
+        ("client", "image", "[image] The hall"): "Fotografija: The hall",
+        ("client", "audio", "[voice message]", '{"audio": {"voice": true}}'): "Glasovno sporočilo",
+        ("client", "location", "[location] Kranj"): "Lokacija: Kranj",
+        ("client", "call", "[missed call]", '{"status": "missed"}'): "Klic brez odgovora",
+        ("client", "call", "[call]", '{"status": "answered", "duration_s": 65}'): "Klic, 1:05",
+        ("client", "unsupported", "[unsupported message]"): "Sporočilo druge vrste",
+        (
+            *("system", "system", "Carpets is completed."),
+            '{"event": "job.completed", "service_type": "Carpets", "starts_at": "2027-01-05"}',
+        ): "Carpets: delo je končano.",
+    }
+    for number, (sender, type_, message, *content) in enumerate(said, 1):
+        office.run(
+            "insert into messages (account_id, conversation_id, customer_id, seq, sender_type,"
+            " type, message, content, status) select a.account_id, a.conversation_id,"
+            " a.customer_id, a.last_seq + 1, %s, %s, %s, %s, 'sent' from conversation_activity a"
+            " join contacts c on c.id = a.customer_id where c.name = %s",
+            *(sender, type_, message, content[0] if content else None, f"Customer {number}"),
+        )
+        office.run(
+            "update conversation_activity a set last_seq = 1 from contacts c"
+            " where c.id = a.customer_id and c.name = %s",
+            f"Customer {number}",
+        )
+    andrej.evaluate("localStorage['rapport-language'] = 'sl'")
+    andrej.reload()
+    for number, words in enumerate(said.values(), 1):
+        named = andrej.get_by_text(f"Customer {number}", exact=True)
+        expect(rows.filter(has=named).locator(".inbox-words")).to_have_text(words)
+    # of 2,000 messages few are in the page, whichever are in sight
+    ((thread,),) = office.run(
+        "select a.conversation_id::text from conversation_activity a"
+        " join contacts c on c.id = a.customer_id where c.name = 'Customer 100'"
+    )
+    office.run(
+        "insert into messages (account_id, conversation_id, customer_id, seq, sender_type, type,"
+        " message, status) select a.account_id, a.conversation_id, a.customer_id, n, 'client',"
+        " 'text', 'Number ' || n, 'delivered' from conversation_activity a,"
+        " generate_series(1, 2000) n where a.conversation_id = %s",
+        thread,
+    )
+    office.run(
+        "update conversation_activity set last_seq = 2000 where conversation_id = %s", thread
+    )
+    andrej.evaluate("id => { location.hash = id; }", thread)
+    bubbles = andrej.locator("[data-key]")
+    expect(andrej.get_by_text("Number 2000", exact=True).last).to_be_in_viewport()
+    expect(bubbles).to_have_count(60)
+    while not andrej.get_by_text("Number 1850", exact=True).count():
+        andrej.locator(".chat").evaluate("chat => { chat.scrollTop = 0; }")
+        andrej.evaluate("new Promise((done) => setTimeout(done, 50))")
+        assert bubbles.count() == 60
     assert people.complaints == []

@@ -19,7 +19,7 @@ import httpx
 import psycopg
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-from tests.integration.pages import comes, is_complaint
+from tests.integration.pages import check_scrolls, comes, is_complaint
 from tests.stacks import Running, copy_of
 from tests.web import node
 
@@ -167,7 +167,8 @@ def note(page: Page, kind: str, words: str) -> None:
 
 
 def check_access(page: Page) -> None:
-    """Asks axe-core about a page, by light and by dark."""
+    """Asks axe-core about a page, by light and by dark; nothing scrolls without need."""
+    check_scrolls(page, of=page.url)
     if not page.evaluate("'axe' in window"):
         page.evaluate((node.install() / "axe-core" / "axe.min.js").read_text())
     # by dark only colours are others
@@ -553,16 +554,77 @@ SUBSCRIBED = """
 """
 
 
-def test_who_signs_out_is_told_nothing_more_here_whether_the_server_answers_or_not(
+KEPT = """new Promise((answer) => {
+    const opening = indexedDB.open("rapport-outbox");
+    opening.onsuccess = () => {
+        const all = opening.result.transaction("messages").objectStore("messages").getAll();
+        all.onsuccess = () => {
+            opening.result.close();
+            answer(all.result.map(({ message }) => message));
+        };
+    };
+})"""
+
+
+def test_who_signs_out_leaves_nothing_here_whether_the_server_answers_or_not(
     new_page: Open,
 ) -> None:
-    for path, name in (("dashboard/", "Andrej"), ("portal/", "Cilka")):
-        page = new_page(path, name)
-        page.evaluate(SUBSCRIBED)
-        page.route("**/rpc/delete_push_subscription", lambda route: route.abort())
-        page.get_by_role("button", name="Sign out").first.click()
-        expect(page.get_by_label("Password")).to_be_visible()
-        assert page.evaluate("sessionStorage.getItem('ended')") == "yes"
+    desk = new_page("dashboard/", "Andrej")
+    desk.evaluate(SUBSCRIBED)
+    desk.route("**/rpc/delete_push_subscription", lambda route: route.abort())
+    desk.route("**/logout*", lambda route: route.abort())
+    desk.get_by_role("button", name="Sign out").first.click()
+    expect(desk.get_by_label("Password")).to_be_visible()
+    assert desk.evaluate("sessionStorage.getItem('ended')") == "yes"
+    assert (
+        desk.evaluate("Object.keys(localStorage).filter((key) => /^rapport-dash/.test(key))") == []
+    )
+
+    # what is not sent yet is not lost without a word
+    portal = new_page("portal/", "Cilka")
+    portal.evaluate(SUBSCRIBED)
+    portal.route("**/rpc/post_message", lambda route: route.abort())
+    write(portal, "Not sent yet")
+    expect(bubble(portal, "Not sent yet").locator("[data-status=pending]")).to_be_visible()
+    leave = portal.get_by_role("button", name="Sign out").first
+    leave.click()
+    asked = portal.get_by_role("dialog", name="1 message is not sent yet")
+    expect(asked).to_be_visible()
+    check_access(portal)
+    asked.get_by_role("button", name="Stay signed in").click()
+    expect(asked).to_have_count(0)
+    assert portal.evaluate(KEPT) == ["Not sent yet"]
+    assert portal.evaluate("sessionStorage.getItem('ended')") is None
+
+    # a session that has ended by itself: its messages wait for their author, and show nothing
+    portal.evaluate("localStorage.removeItem('rapport-portal')")
+    portal.add_init_script(SUBSCRIBED)
+    portal.reload()
+    waiting = portal.locator(".left-behind")
+    expect(waiting).to_contain_text("It is sent once its author signs in again.")
+    check_access(portal)
+    assert portal.evaluate("sessionStorage.getItem('ended')") == "yes"
+    assert portal.evaluate(KEPT) == ["Not sent yet"]
+    portal.get_by_role("button", name="Cilka").click()
+    expect(bubble(portal, "Not sent yet").first).to_be_visible()
+    leave.click()
+    asked.get_by_role("button", name="Delete and sign out").click()
+    expect(portal.get_by_label("Password")).to_be_visible()
+    expect(waiting).to_have_count(0)
+    assert portal.evaluate(KEPT) == []
+
+    # nor does another login find it
+    portal.get_by_role("button", name="Cilka").click()
+    expect(portal.locator(".connection-is-connected")).to_be_attached()
+    write(portal, "Nobody else's")
+    expect(bubble(portal, "Nobody else's")).to_be_visible()
+    portal.evaluate("localStorage.removeItem('rapport-portal')")
+    portal.reload()
+    expect(waiting).to_be_visible()
+    portal.get_by_role("button", name="Carlos").click()
+    expect(portal.locator(".connection-is-connected")).to_be_attached()
+    expect(bubble(portal, "Nobody else's")).to_have_count(0)
+    assert portal.evaluate(KEPT) == []
 
 
 def test_a_login_of_another_page_is_led_there(new_page: Open) -> None:
@@ -599,6 +661,14 @@ def test_an_owner_without_a_number_sees_what_to_do(
         expect(desk.locator(".step[aria-current=step]")).to_contain_text("Add a WhatsApp number")
         expect(desk.get_by_text("0 of 4 done")).to_be_visible()
         check_access(desk)
+        # each step leads to where it is done
+        ways = {"How to add it": "#/settings/business", "New contact": "#/contacts/new"}
+        for way, there in (ways | {"To the contacts": "#/contacts"}).items():
+            expect(desk.get_by_role("link", name=way)).to_have_attribute("href", there)
+        desk.get_by_role("link", name="How to add it").click()
+        expect(desk.locator(".commands")).to_contain_text(f"rapport number add {new}")
+        desk.get_by_role("link", name="Inbox").click()
+        expect(desk.get_by_text("0 of 4 done")).to_be_visible()
         owner.execute(
             "insert into whatsapp_channels"
             " (account_id, phone_number_id, waba_id, display_phone_number, name)"
@@ -610,6 +680,8 @@ def test_an_owner_without_a_number_sees_what_to_do(
         httpx.post(url, json=order, trust_env=False).raise_for_status()
         # without loading the page again
         expect(desk.get_by_text("2 of 4 done")).to_be_visible()
+        test = desk.get_by_role("link", name="Write to +386 1 555")
+        expect(test).to_have_attribute("href", "https://wa.me/3861555")
         (conversation,) = owner.execute(
             "select id from conversations where account_id = %s", [new]
         ).fetchone() or ("",)

@@ -412,6 +412,21 @@ FUNCTIONS = {
         call="select public.revoke_member_invitation(%(account)s, 'invited@alpine.example')",
         callers=frozenset({"owner"}),
     ),
+    "public.open_member_invitations": Function(
+        AUTHENTICATED,
+        call="select * from public.open_member_invitations(%(account)s)",
+        callers=frozenset({"owner"}),
+    ),
+    "public.change_member": Function(
+        AUTHENTICATED,
+        call="select public.change_member(%(account)s, %(user)s, 'owner')",
+        callers=frozenset({"owner"}),
+    ),
+    "public.remove_member": Function(
+        AUTHENTICATED,
+        call="select public.remove_member(%(account)s, %(user)s)",
+        callers=frozenset({"owner"}),
+    ),
     # as claim_portal_invitation
     "public.claim_member_invitation": Function(
         AUTHENTICATED, call="select public.claim_member_invitation(%(invitation)s::text)"

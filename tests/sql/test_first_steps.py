@@ -245,3 +245,53 @@ def test_an_open_invitation_ends_with_its_owner_and_by_revoking(world: World) ->
     ask(world, "olivia", revoke, ALPINE, " Stranger@rapport.example")
     assert refusal(world, "stranger", CLAIM, row["answer"]["token"]).code == "PT404"
     assert refusal(world, "olivia", revoke, *invited[:2]).detail == "field: email"
+
+
+def test_owners_see_who_is_invited_and_decide_who_stays(world: World) -> None:
+    listed = "select * from public.open_member_invitations(%s)"
+    change = "select public.change_member(%s, %s, %s, %s)"
+    remove = "select public.remove_member(%s, %s)"
+    andrej, olivia = seed_uuid("andrej"), seed_uuid("olivia")
+    confirm(world, "stranger")
+    [row] = ask(world, "olivia", INVITE, ALPINE, "stranger@rapport.example", "agent")
+    ask(world, "olivia", INVITE, ALPINE, "ana.novak@alpine.example", "viewer")
+    invited = [
+        (one["email"], one["role"], one["display_name"], one["invited_by"])
+        for one in ask(world, "olivia", listed, ALPINE)
+    ]
+    assert invited == [
+        ("ana.novak@alpine.example", "viewer", "Ana Novak", "olivia"),
+        ("stranger@rapport.example", "agent", "Stranger", "olivia"),
+    ]
+    ask(world, "stranger", CLAIM, row["answer"]["token"])
+    assert [one["email"] for one in ask(world, "olivia", listed, ALPINE)] == [invited[0][0]]
+
+    ask(world, "olivia", change, ALPINE, andrej, "viewer", None)
+    ask(world, "olivia", change, ALPINE, andrej, None, " Andrej A. ")
+    seen = "select role, display_name from public.account_members where user_id = %s"
+    member = {"role": "viewer", "display_name": "Andrej A."}
+    assert ask(world, "vera", seen, andrej) == [member]
+    for role, name, field in (("boss", None, "role"), (None, "x" * 201, "display_name")):
+        answer = refusal(world, "olivia", change, ALPINE, andrej, role, name)
+        assert (answer.code, answer.detail) == ("PT422", f"field: {field}")
+    assert ask(world, "vera", seen, andrej) == [member]
+
+    # somebody always owns it
+    for call in (("admin", None), None):
+        query = (remove, ALPINE, olivia) if call is None else (change, ALPINE, olivia, *call)
+        answer = refusal(world, "olivia", *query)
+        assert (answer.code, answer.hint) == ("PT409", "Make somebody else an owner first.")
+    ask(world, "olivia", change, ALPINE, seed_uuid("adam"), "owner", None)
+    ask(world, "olivia", remove, ALPINE, andrej)
+    assert ask(world, "andrej", seen, andrej) == []
+    ask(world, "olivia", remove, ALPINE, olivia)
+
+    for query in (
+        (listed, ALPINE),
+        (change, ALPINE, andrej, "agent", None),
+        (remove, ALPINE, andrej),
+    ):
+        # who is a member, but no owner; who was one
+        assert refusal(world, "vera", *query).code == "42501"
+        assert refusal(world, "olivia", *query).code == "PT404"
+    assert refusal(world, "adam", remove, ALPINE, andrej).detail == "field: user_id"

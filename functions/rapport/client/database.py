@@ -731,6 +731,14 @@ class Inbox(Record):
     """The text of the latest message, or a placeholder such as [image] or [deleted]."""
     last_message_type: str | None = None
     """The type of the latest message: text, image, location …"""
+    last_message_content: JsonValue | None = None
+    """The content of the latest message where clients have words of their own for it: a notice
+    of the system, a call, audio (is it a voice message?). Null for others.
+    """
+    last_invoice_data: JsonValue | None = None
+    """The invoice of a latest message that is a notice about one; else null. See
+    messages.invoice_data.
+    """
     last_sender_type: MessageSenderType | None = None
     """Who wrote the latest message: client, operator or system."""
     last_sender_name: str | None = None

@@ -4,6 +4,7 @@ not show, against the stack or a hosted project.
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 
 from rich.console import Console
@@ -15,6 +16,8 @@ from rapport.phone import to_e164
 from rapport.store.contacts import ContactStore
 from rapport.store.diagnosis import Diagnosis, DiagnosisStore, Step
 
+# facts that name something, by what they are called
+_ID = re.compile(r"(_ids?|^key|^topics|^merged_into)$")
 _MARKS = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[yellow]?[/yellow]"}
 
 
@@ -72,7 +75,18 @@ def _show(found: Diagnosis, console: Console) -> None:
         _print(console, f"{_MARKS[step.ok]} {step.step:<{width}}  {escape(step.words)}")
         if step.remedy and not _is_on_top(step, found):
             _print(console, f"  {'':<{width}}  {escape(step.remedy)}")
+        if ids := _ids(step):
+            _print(console, f"  {'':<{width}}  [dim]{escape(ids)}[/dim]")
     console.print()
+
+
+def _ids(step: Step) -> str:
+    """What the step's names stand for, to be copied."""
+    named = {name: fact for name, fact in step.facts.items() if _ID.search(name)}
+    return "  ".join(
+        f"{name} {', '.join(map(str, fact)) if isinstance(fact, list) else fact}"
+        for name, fact in named.items()
+    )
 
 
 def _is_on_top(step: Step, found: Diagnosis) -> bool:

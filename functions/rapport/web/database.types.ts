@@ -3198,10 +3198,14 @@ export type Database = {
           label_ids: string[] | null;
           /** When the customer last wrote or called: on WhatsApp by WhatsApp's clock (UTC). */
           last_inbound_at: string | null;
+          /** The invoice of a latest message that is a notice about one; else null. See messages.invoice_data. */
+          last_invoice_data: Json | null;
           /** The text of the latest message, or a placeholder such as [image] or [deleted]. */
           last_message: string | null;
           /** When the latest message was sent (UTC); before the first message, when the conversation was made. */
           last_message_at: string;
+          /** The content of the latest message where clients have words of their own for it: a notice of the system, a call, audio (is it a voice message?). Null for others. */
+          last_message_content: Json | null;
           /** The status of the latest message: queued, sent, delivered, read, failed or unknown. */
           last_message_status: "queued" | "sent" | "delivered" | "read" | "failed" | "unknown" | null;
           /** The type of the latest message: text, image, location … */
@@ -3665,6 +3669,16 @@ export type Database = {
           size: number;
         };
       };
+      /** Gives a member of an account another role (owner, admin, agent or viewer) or name; what is left out stays. For the account's owners. Refused: a person who does not work for it (404), and another role for the only owner (409). */
+      change_member: {
+        Args: {
+          account_id: string;
+          display_name?: string | null;
+          role?: string | null;
+          user_id: string;
+        };
+        Returns: undefined;
+      };
       /** The changes since a cursor. Call it without a cursor first, before you read rows: that gives the first cursor. Call it again at once while more is true. Where resync is true, read everything again. An entry without a record means that the row is gone or that you may no longer see it. Within a page the entries are in the order of writing, and messages of a conversation in the order of seq. Between pages compare version and seq. */
       changes_since: {
         Args: {
@@ -3875,8 +3889,10 @@ export type Database = {
           id: string;
           label_ids: string[] | null;
           last_inbound_at: string | null;
+          last_invoice_data: Json | null;
           last_message: string | null;
           last_message_at: string;
+          last_message_content: Json | null;
           last_message_status: string | null;
           last_message_type: string | null;
           last_read_seq: number | null;
@@ -4015,6 +4031,19 @@ export type Database = {
           id: string;
         })[];
       };
+      /** The invitations to work for an account that nobody has claimed, also those that have expired: the address, the role and the name that it gives, who invites, and until when it is valid (UTC). For the account's owners. */
+      open_member_invitations: {
+        Args: {
+          account_id: string;
+        };
+        Returns: ({
+          email: string;
+          role: "owner" | "admin" | "agent" | "viewer";
+          display_name: string;
+          invited_by: string;
+          expires_at: string;
+        })[];
+      };
       /** Has nothing sent from a WhatsApp number of the account any more, or without a number from the whole account: no message, no read mark, and of the account nothing that is sent later and no reminder. What comes in is stored and shown. For owners and admins. */
       pause_sending: {
         Args: {
@@ -4088,6 +4117,14 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      /** Removes a member from an account: the person sees nothing of it from then on, and conversations that the person has are free. For the account's owners. Refused: a person who does not work for it (404), and the only owner (409). */
+      remove_member: {
+        Args: {
+          account_id: string;
+          user_id: string;
+        };
+        Returns: undefined;
       };
       /** Whether free text may be sent now, and until when (UTC). If it is not open, send a template. Other channels are always open. */
       reply_window: {

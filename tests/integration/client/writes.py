@@ -166,6 +166,7 @@ def _contact(draw: Draw) -> Body:
     return {key: value for key, value in drawn.items() if draw.random.random() < 0.6}
 
 
+NOBODY = "00000000-0000-4000-8000-000000000000"
 _STATUS = _one("open", "pending", "closed")
 _AT = _one("2026-12-01T09:00:00Z", "2027-01-15T10:30:00+01:00", "2026-12-24T00:00:00.5Z")
 _DAY = _one("2026-12-31", "2027-02-01", "2027-06-30")
@@ -253,6 +254,11 @@ VALUES: Mapping[str, Callable[[Draw], Any]] = {
     "export_contact.after": _one(None),
     "hold_contact.reason": _one("a lawsuit"),
     "invite_member.role": _one("agent"),
+    # who works for an account stays: all of them are told what happens to it
+    "change_member.user_id": _one(NOBODY),
+    "change_member.role": _one("agent"),
+    "change_member.display_name": _one("Somebody"),
+    "remove_member.user_id": _one(NOBODY),
     "invite_member.display_name": _one("Somebody"),
     "resume_sending.withdraw": _one(True, False),
     "send_template.template": _one({"name": "hello", "language": "en"}),

@@ -5,6 +5,7 @@ import { icons } from "./icons.js";
 import { PageElement } from "./live_element.js";
 import { FILE_TYPES, captionOf, fileOf } from "./media/file_words.js";
 import "./message_composer.js";
+import { callOf } from "./message_line.js";
 import { noticeOf } from "./notices.js";
 import { bareWords, emptiness, kindOf, reasonOf, refusalOf, skeleton, ticks, trouble } from "./parts.js";
 import { MOST_BUBBLES, keyOf, sentAt, shownOf } from "./shown_messages.js";
@@ -386,6 +387,7 @@ export class ConversationView extends PageElement {
       // they come with the first one that is shown
       void import("./message_parts.js").then((found) => (this.parts = found), () => (this.trouble = text("chat.part-failed")));
     }
+    if (message.type === "call") return html`<p class="bubble-kind">${icons.call}${callOf(message.content)}</p>`;
     const words = bareWords(message.type, message.message);
     return html`${message.type === "text" ? nothing : html`<p class="bubble-kind">${message.type === "template" ? icons.template : icons.file}${kindOf(message.type)}</p>`}
       ${words ? html`<p class="bubble-words" dir="auto">${wordsOfMessage(message, words)}</p>` : nothing}`;
@@ -695,6 +697,7 @@ function sideOf({ message, aside }, side) {
  */
 function quoteOf(message) {
   if (message.revoked_at) return text("chat.deleted");
+  if (message.type === "call") return callOf(message.content);
   const words = FILE_TYPES.has(message.type) ? captionOf(message) : bareWords(message.type, message.message);
   return plain(words) || kindOf(fileOf(message).voice ? "voice" : message.type);
 }

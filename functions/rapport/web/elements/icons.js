@@ -21,6 +21,7 @@ export const icons = {
   warning: icon(svg`<path d="M10 3.500L17.5 16h-15zM10 8.500v3.500M10 14v.1" />`),
   person: icon(svg`<circle cx="10" cy="7" r="3.2" /><path d="M4 16.500c.6-3 3-4.5 6-4.500s5.4 1.5 6 4.5" />`),
   phone: icon(svg`<rect x="5.5" y="2.5" width="9" height="15" rx="2" /><path d="M9 15h2" />`),
+  call: icon(svg`<path d="M6.500 3.500l1.800 4-1.800 1.500a9 9 0 0 0 4.500 4.500l1.500-1.800 4 1.800v2a1.500 1.500 0 0 1-1.600 1.500A12.500 12.500 0 0 1 3 5.100a1.500 1.500 0 0 1 1.500-1.600z" />`),
   search: icon(svg`<circle cx="9" cy="9" r="5" /><path d="M13 13l4 4" />`),
   plus: icon(svg`<path d="M10 4.500v11M4.5 10h11" />`),
   deleted: icon(svg`<circle cx="10" cy="10" r="6.5" /><path d="M5.5 5.500l9 9" />`),

@@ -4,7 +4,8 @@ import { channelIcons, deskIcons } from "./desk_icons.js";
 import { appointmentTime, weekdayOf, whenOf } from "./format.js";
 import { icons } from "./icons.js";
 import { PageElement } from "./live_element.js";
-import { avatar, bareWords, emptiness, kindOf, skeleton, ticks, trouble } from "./parts.js";
+import { lineOf } from "./message_line.js";
+import { avatar, emptiness, skeleton, ticks, trouble } from "./parts.js";
 import { text, word } from "./texts.js";
 
 /** @import { Tables } from "../database.types.js" */
@@ -180,12 +181,19 @@ export class InboxList extends PageElement {
 
   /** The last message in a line, with the name of who answered. @param {InboxRow} row */
   #words(row) {
-    const kind = row.last_message_type;
-    const bare = bareWords(kind, row.last_message);
-    const label = kind && kind !== "text" ? kindOf(kind) : "";
-    // what has a word for its kind is told by it; words of the system speak for themselves
-    const isTold = !label || (bare && (row.last_sender_type === "system" || label === text("kind.other")));
-    const words = isTold ? bare : [label, bare].filter(Boolean).join(": ");
+    const { last_message: message } = row;
+    const words = !message
+      ? ""
+      : // as the view writes for what was taken back
+        message === "[deleted]"
+        ? text("chat.deleted")
+        : lineOf({
+            type: row.last_message_type ?? "text",
+            sender_type: row.last_sender_type ?? "client",
+            message,
+            content: row.last_message_content,
+            invoice_data: /** @type {any} */ (row.last_invoice_data),
+          });
     if (row.last_sender_type !== "operator") return words;
     const { last_sender_name: sender } = row;
     return sender && sender !== this.me ? text("inbox.colleague", { name: sender.split(" ")[0], text: words }) : text("inbox.you", { text: words });

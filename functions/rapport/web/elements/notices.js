@@ -9,7 +9,7 @@ import { text, word } from "./texts.js";
  * A notice in the language of the page, made of its facts; the sentence of the database, which is in
  * the account's language, where the page has no words for it.
  *
- * @param {Readonly<Message>} message
+ * @param {Readonly<Pick<Message, "message" | "content" | "invoice_data">>} message
  */
 export function noticeOf({ message, content, invoice_data }) {
   const facts = /** @type {Record<string, unknown>} */ (content && typeof content === "object" ? content : {});

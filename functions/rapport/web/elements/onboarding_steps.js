@@ -19,7 +19,9 @@ const AGAIN = 1500;
  * What an owner does next, from a WhatsApp number to the first customer in the portal; what is done
  * is ticked as it happens. Once all is done it shows nothing, and rises `onboarding-done`.
  *
- *     <onboarding-steps .supabase=${supabase} .live=${live} account=${accountId}></onboarding-steps>
+ * `ways` leads from a step to the place where it is done, by an address of the page.
+ *
+ *     <onboarding-steps .supabase=${supabase} .live=${live} account=${accountId} .ways=${{ contact: "#/contacts/new" }}></onboarding-steps>
  */
 export class OnboardingSteps extends PageElement {
   /** @override */
@@ -27,8 +29,12 @@ export class OnboardingSteps extends PageElement {
     supabase: { attribute: false },
     live: { attribute: false },
     account: {},
+    ways: { attribute: false },
     done: { state: true },
   };
+
+  /** The account's number, to which a test message goes. */
+  #number = "";
 
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #next;
@@ -43,6 +49,8 @@ export class OnboardingSteps extends PageElement {
     /** @type {Live | null} */
     this.live = null;
     this.account = "";
+    /** @type {Partial<Record<Step, string>>} */
+    this.ways = {};
     /** @type {ReadonlySet<Step> | null} */
     this.done = null;
   }
@@ -86,12 +94,23 @@ export class OnboardingSteps extends PageElement {
             <span class="step-mark">${done.has(step) ? icons.sent : nothing}</span>
             <div>
               <p class="step-title">${text(`steps.${step}`)}${done.has(step) ? html`<span class="hidden">: ${text("steps.done")}</span>` : nothing}</p>
-              ${step === next ? html`<p class="muted">${text(`steps.${step}.how`)}</p>` : nothing}
+              ${step === next ? html`<p class="muted">${text(`steps.${step}.how`)}</p>` : nothing} ${done.has(step) ? nothing : this.#way(step)}
             </div>
           </li>`,
         )}
       </ol>
     </section>`;
+  }
+
+  /** What leads to a step. @param {Step} step */
+  #way(step) {
+    const digits = this.#number.replace(/\D/g, "");
+    if (step === "message") {
+      if (!digits) return nothing;
+      return html`<a class="link step-way" href="https://wa.me/${digits}" target="_blank" rel="noopener noreferrer">${text("steps.message.go", { number: this.#number })}</a>`;
+    }
+    const way = this.ways[step];
+    return way ? html`<a class="link step-way" href=${way}>${text(`steps.${step}.go`)}</a>` : nothing;
   }
 
   /**
@@ -107,20 +126,21 @@ export class OnboardingSteps extends PageElement {
   async #look(then) {
     const { supabase, account } = this;
     if (!supabase || !account || !this.isConnected) return;
-    /** @param {string} table @param {(asked: any) => any} [which] */
-    const has = async (table, which = (asked) => asked) => {
-      const { data } = await which(supabase.from(table).select("account_id").eq("account_id", account)).limit(1);
-      return !!data?.length;
+    /** @param {string} table @param {(asked: any) => any} [which] @param {string} [column] */
+    const has = async (table, which = (asked) => asked, column = "account_id") => {
+      const { data } = await which(supabase.from(table).select(column).eq("account_id", account)).limit(1);
+      return data?.[0]?.[column];
     };
     const look = ++this.#looks;
     const found = await Promise.all([
-      has("whatsapp_channels"),
+      has("whatsapp_channels", undefined, "display_phone_number"),
       has("messages", (asked) => asked.eq("sender_type", "operator").in("status", ["sent", "delivered", "read"])),
       has("contacts"),
       has("customers", (asked) => asked.not("portal_user_id", "is", null)).then((isThere) => isThere || has("portal_invitations")),
     ]);
     if (look !== this.#looks) return;
     const before = this.done;
+    this.#number = found[0] ?? "";
     this.done = new Set(STEPS.filter((_, index) => found[index]));
     if (this.done.size < STEPS.length) this.#soon(then);
     else if (before?.size !== STEPS.length) this.tell("onboarding-done");

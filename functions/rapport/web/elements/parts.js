@@ -56,8 +56,8 @@ export function bareWords(type, words) {
 }
 
 /**
- * Why something failed, for people, in the language of the page: the browser's own words for an
- * absent network are for nobody.
+ * Why something failed and what to do, for people, in the language of the page: the browser's own
+ * words for an absent network are for nobody.
  *
  * @param {unknown} error
  * @returns {string}
@@ -65,7 +65,10 @@ export function bareWords(type, words) {
 export function reasonOf(error) {
   const message = error && typeof error === "object" && "message" in error ? String(error.message) : String(error);
   if (error instanceof TypeError || message.startsWith("TypeError")) return text("page.unreachable");
-  return (error && typeof error === "object" ? refusalText(error) : "") || message;
+  if (!error || typeof error !== "object") return message;
+  const { code, hint } = /** @type {{ code?: string, hint?: string | null }} */ (error);
+  // a hint of Postgres itself is for those who write SQL
+  return refusalText(error) || (hint && /^(PT|42501)/.test(code ?? "") ? `${message} ${hint}` : message);
 }
 
 /**

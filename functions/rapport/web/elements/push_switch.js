@@ -1,9 +1,11 @@
 import { html, nothing } from "lit";
 import { PageElement } from "./live_element.js";
 import { reasonOf } from "./parts.js";
-import { text, word } from "./texts.js";
+import { loadTexts, text, word } from "./texts.js";
 
 /** @import { SupabaseClient } from "@supabase/supabase-js" */
+
+await loadTexts("seldom");
 
 /** The page's policy for its worker, made once. @type {any} */
 let policy;
@@ -99,7 +101,7 @@ export class PushSwitch extends PageElement {
     if ((await Notification.requestPermission()) !== "granted") throw new Error(text("push.denied"));
     const supabase = /** @type {any} */ (this.supabase);
     const { data: key, error } = await supabase.rpc("push_key");
-    if (error) throw new Error(error.message);
+    if (error) throw error;
     await navigator.serviceWorker.register(trusted(this.worker));
     const { pushManager } = await navigator.serviceWorker.ready;
     const made = await pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key });
@@ -108,7 +110,7 @@ export class PushSwitch extends PageElement {
     if (!refusal) return;
     // what the server does not know is no subscription
     await made.unsubscribe();
-    throw new Error(refusal.message);
+    throw refusal;
   }
 
   /**
@@ -138,7 +140,7 @@ export async function endPushes(supabase) {
   const { error } = await supabase.rpc("delete_push_subscription", { endpoint: made.endpoint });
   // also where our server can't be told: then the push service tells it that the device is gone
   await made.unsubscribe();
-  if (error) throw new Error(error.message);
+  if (error) throw error;
 }
 
 /**

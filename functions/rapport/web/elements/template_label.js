@@ -1,7 +1,9 @@
 import { kindOf } from "./parts.js";
-import { text } from "./texts.js";
+import { loadTexts, text } from "./texts.js";
 
 /** @import { TemplateField } from "./template_words.js" */
+
+await loadTexts("seldom");
 
 /**
  * What the field of a variable is called: by the words around it, since WhatsApp's name of it is

@@ -1,20 +1,31 @@
 /** The texts of the language that the user reads: the one that was chosen, or the browser's. */
 
 /** @import { Plural, Texts } from "./texts/en.js" */
+/** @import { CustomerTexts } from "./texts/customers_en.js" */
 /** @import { SectionTexts } from "./texts/sections_en.js" */
-/** @typedef {keyof (Texts & SectionTexts)} TextKey */
+/** @import { SeldomTexts } from "./texts/seldom_en.js" */
+/** @typedef {keyof (Texts & CustomerTexts & SectionTexts & SeldomTexts)} TextKey */
+/** @typedef {{ customers: () => Promise<CustomerTexts>, sections: () => Promise<SectionTexts>, seldom: () => Promise<SeldomTexts> }} More the texts of some pages and elements alone */
 
-/** Each comes only to those who read it. @type {Record<string, { name: string, load: () => Promise<Texts>, loadSections: () => Promise<SectionTexts>, loadRefusals?: () => Promise<Readonly<Record<string, string>>> }>} */
+/** Each comes only to those who read it. @type {Record<string, { name: string, load: () => Promise<Texts>, more: More, loadRefusals?: () => Promise<Readonly<Record<string, string>>> }>} */
 const LANGUAGES = {
   en: {
     name: "English",
     load: async () => (await import("./texts/en.js")).en,
-    loadSections: async () => (await import("./texts/sections_en.js")).en,
+    more: {
+      customers: async () => (await import("./texts/customers_en.js")).en,
+      sections: async () => (await import("./texts/sections_en.js")).en,
+      seldom: async () => (await import("./texts/seldom_en.js")).en,
+    },
   },
   sl: {
     name: "Slovenščina",
     load: async () => (await import("./texts/sl.js")).sl,
-    loadSections: async () => (await import("./texts/sections_sl.js")).sl,
+    more: {
+      customers: async () => (await import("./texts/customers_sl.js")).sl,
+      sections: async () => (await import("./texts/sections_sl.js")).sl,
+      seldom: async () => (await import("./texts/seldom_sl.js")).sl,
+    },
     loadRefusals: async () => (await import("./texts/refusals_sl.js")).refusals,
   },
 };
@@ -33,13 +44,18 @@ export const locale = navigator.languages.find((one) => codeOf(one) === language
 const NO_WORDS = {};
 // of English there are none: what refuses says so in English
 const [loaded, refusals] = await Promise.all([LANGUAGES[language].load(), LANGUAGES[language].loadRefusals?.() ?? NO_WORDS]);
-const texts = /** @type {Texts & SectionTexts} */ ({ ...loaded });
+const texts = /** @type {Texts & CustomerTexts & SectionTexts & SeldomTexts} */ ({ ...loaded });
 const plurals = new Intl.PluralRules(locale);
 const numbers = new Intl.NumberFormat(locale);
 
-/** Adds the texts of the dashboard's sections, which pages without them do without. */
-export async function loadSections() {
-  Object.assign(texts, await LANGUAGES[language].loadSections());
+/**
+ * Adds texts that most do without: of the customer's pages, of the dashboard's sections, or of
+ * elements that are opened now and then.
+ *
+ * @param {keyof More} part
+ */
+export async function loadTexts(part) {
+  Object.assign(texts, await LANGUAGES[language].more[part]());
 }
 
 /**

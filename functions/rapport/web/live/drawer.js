@@ -22,7 +22,7 @@ import { call } from "./errors.js";
  * @property {string | null} replyTo
  * @property {number} writtenAt ms since 1970
  * @property {string | null} refusal why the server will not have it
- * @property {{ code?: string, field?: string, facts?: Readonly<Record<string, string>> }} [refused] the same for programs
+ * @property {{ code?: string, field?: string, hint?: string, facts?: Readonly<Record<string, string>> }} [refused] the same for programs
  *
  * @typedef {object} Drawer
  * @property {(message: Kept) => Promise<void>} put keeps a message, or what has become of it

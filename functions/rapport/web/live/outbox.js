@@ -172,7 +172,8 @@ export class Outbox extends Store {
           this.#troubles.set(chatOf(message), error);
           return;
         }
-        await (await this.#open()).put({ ...message, refusal: error.message, refused: { code: error.code, field: error.field, facts: error.facts } });
+        const { message: refusal, code, field, hint, facts } = error;
+        await (await this.#open()).put({ ...message, refusal, refused: { code, field, hint, facts } });
       }
       await this.#look(message.user);
     }

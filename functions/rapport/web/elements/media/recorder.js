@@ -2,8 +2,10 @@ import { html, nothing, svg } from "lit";
 import { durationOf } from "../format.js";
 import { icons } from "../icons.js";
 import { PageElement } from "../live_element.js";
-import { text } from "../texts.js";
+import { loadTexts, text } from "../texts.js";
 import { oggOf } from "./ogg.js";
+
+await loadTexts("seldom");
 
 // ms: WhatsApp takes 16 MB, which is some hours of speech; nobody listens that long
 const LONGEST = 15 * 60_000;

@@ -39,6 +39,7 @@ export class AppPage extends PageElement {
     user: { state: true },
     isReady: { state: true },
     failure: { state: true },
+    left: { state: true },
   };
 
   constructor() {
@@ -59,6 +60,8 @@ export class AppPage extends PageElement {
     this.elsewhere = null;
     /** Why a link in a mail has not signed anybody in. */
     this.refusal = "";
+    /** What somebody has left here whose session has ended. @type {unknown} */
+    this.left = nothing;
   }
 
   /** What keeps the sessions of pages apart, since a browser may be staff here and a customer there. */
@@ -134,17 +137,59 @@ export class AppPage extends PageElement {
     if (!this.isReady) return html`<main class="whole"><p class="muted" role="status">${text("page.loading")}</p></main>`;
     if (!this.user) {
       const logins = (this.config?.logins ?? []).filter((login) => this.mayTry(login));
-      return html`<sign-in .supabase=${this.supabase} .logins=${logins} .heading=${this.heading} .lead=${this.lead} .email=${this.knownEmail} .prefersLink=${this.prefersLink} .refusal=${this.refusal}></sign-in>${languageChoice()}`;
+      return html`${this.left}<sign-in .supabase=${this.supabase} .logins=${logins} .heading=${this.heading} .lead=${this.lead} .email=${this.knownEmail} .prefersLink=${this.prefersLink} .refusal=${this.refusal}></sign-in>${languageChoice()}`;
     }
     return this.content();
   }
 
-  /** Ends the session here; others of the user go on. */
+  /** Ends the session here; others of the user go on. Nothing of the user stays on the device. */
   async signOut() {
+    const { supabase, user } = this;
+    const { deleteUnsent, endNotifications, isSure, unsentOf } = await import("./left_behind.js");
+    if (user) {
+      const unsent = await unsentOf(user.id);
+      if (unsent && !(await isSure(unsent))) return;
+    }
+    if (supabase) await endNotifications(supabase);
     await this.live?.close();
-    await this.supabase?.auth.signOut({ scope: "local" });
-    // nothing of the user stays in memory
+    if (user) await deleteUnsent(user.id);
+    await supabase?.auth.signOut({ scope: "local" });
+    // also without a server to tell
+    localStorage.removeItem(this.#kept);
+    localStorage.removeItem(this.#keptUser);
+    // nor in memory
     location.replace(location.pathname);
+  }
+
+  /** Where the browser keeps the session. */
+  get #kept() {
+    return `rapport-${this.app}`;
+  }
+
+  /** Where it keeps whose session that is, which stays when it ends by itself. */
+  get #keptUser() {
+    return `${this.#kept}-user`;
+  }
+
+  /**
+   * Tidies up after somebody whose session ended without a sign-out. Messages that wait are kept for
+   * that person until another one comes.
+   *
+   * @param {User | null} user who is here now
+   */
+  async #tidy(user) {
+    const before = localStorage.getItem(this.#keptUser);
+    if (!before || before === user?.id || !this.supabase) return;
+    const { deleteUnsent, endNotifications, unsentOf, waitingNote } = await import("./left_behind.js");
+    await endNotifications(this.supabase);
+    const forget = async () => {
+      await deleteUnsent(before);
+      localStorage.removeItem(this.#keptUser);
+      this.left = nothing;
+    };
+    const unsent = user ? 0 : await unsentOf(before);
+    if (unsent) this.left = waitingNote(unsent, forget);
+    else await forget();
   }
 
   async #begin() {
@@ -152,7 +197,7 @@ export class AppPage extends PageElement {
       this.config = await readConfig();
       this.supabase = createClient(this.config.url, this.config.publishable_key, {
         // a link in a mail brings the session, or why there is none
-        auth: { storageKey: `rapport-${this.app}`, detectSessionInUrl: true },
+        auth: { storageKey: this.#kept, detectSessionInUrl: true },
       });
       const refused = new URLSearchParams(location.hash.slice(1)).has("error_code");
       const { data } = await this.supabase.auth.getSession();
@@ -162,7 +207,11 @@ export class AppPage extends PageElement {
       }
       if (data.session) await this.#enter(data.session.user);
       // most visitors are signed in already
-      else await Promise.all([import("./sign_in.js"), this.greet()]);
+      else {
+        await Promise.all([import("./sign_in.js"), this.greet()]);
+        // one that can't be renewed at the moment is kept
+        if (!localStorage.getItem(this.#kept)) await this.#tidy(null);
+      }
       this.isReady = true;
       // what it calls must not wait for the client, which waits for it
       this.supabase.auth.onAuthStateChange((_, session) => setTimeout(() => this.#changed(session?.user ?? null)));
@@ -187,6 +236,7 @@ export class AppPage extends PageElement {
   /** @param {User} user */
   async #enter(user) {
     this.#entering = user.id;
+    await this.#tidy(user);
     const supabase = /** @type {SupabaseClient} */ (this.supabase);
     this.live = createLive(supabase);
     this.live.hub.expect();
@@ -194,6 +244,7 @@ export class AppPage extends PageElement {
     this.live.subscribe(() => this.requestUpdate());
     await this.enter();
     this.user = user;
+    localStorage.setItem(this.#keptUser, user.id);
     // in which mails to sign in are written from now on; nobody waits for it
     if ((user.user_metadata?.language ?? "en") !== language) void supabase.auth.updateUser({ data: { language } }).catch(() => {});
   }
@@ -206,9 +257,9 @@ export class AppPage extends PageElement {
 
   /** Lets the other page go on with this session. */
   #moveSession() {
-    const kept = localStorage.getItem(`rapport-${this.app}`);
+    const kept = localStorage.getItem(this.#kept);
     if (kept) localStorage.setItem(`rapport-${this.elsewhere}`, kept);
-    localStorage.removeItem(`rapport-${this.app}`);
+    localStorage.removeItem(this.#kept);
   }
 }
 

@@ -501,7 +501,7 @@ export class ContactsPage extends SectionPage {
       ${desk.isWriter
         ? html`<p class="actions"><button type="button" class="button" ?disabled=${this.isBusy} @click=${() => this.#look(desk)}>${icons.search}${text("contact.duplicates.look")}</button></p>`
         : nothing}
-      ${rows.length ? nothing : emptiness(deskIcons.merge, text("contact.duplicates.none"), "")}
+      ${rows.length ? nothing : this.#suggestions?.getSnapshot().isLoaded ? emptiness(deskIcons.merge, text("contact.duplicates.none"), "") : skeleton(2)}
       <ul class="cards">
         ${repeat(rows, ({ id }) => id, (row) => html`<li class="card-plain duplicate">
           <p class="duplicate-pair">

@@ -83,7 +83,17 @@ export class DashboardPage extends AppPage {
 
   /** @override */
   get lead() {
-    return text("dashboard.sign");
+    return text(this.prefersLink ? "dashboard.invited" : "dashboard.sign");
+  }
+
+  /** @override */
+  get prefersLink() {
+    return !!invitation();
+  }
+
+  /** @override */
+  get knownEmail() {
+    return new URLSearchParams(location.search).get("email") ?? "";
   }
 
   /**
@@ -98,6 +108,8 @@ export class DashboardPage extends AppPage {
   async enter() {
     const { supabase, live } = this;
     if (!supabase || !live) return;
+    const token = invitation();
+    if (token) localStorage.setItem(CHOSEN, await (await import("./invited.js")).answerInvitation(supabase, token));
     Object.assign(this, await readAccounts(supabase, live));
     if (!this.accounts.length) {
       const customers = await rowsOf(supabase.from("my_profile").select("id").limit(1));
@@ -166,14 +178,6 @@ export class DashboardPage extends AppPage {
               : html`<main class="pane pane-chat">${emptiness(icons.chat, text("chat.choose"), text("chat.choose.more"))}
                   <p class="keys muted"><kbd>j</kbd> <kbd>k</kbd> ${text("desk.keys.move")} <kbd>/</kbd> ${text("desk.keys.search")}</p></main>`}`}
     </div>`;
-  }
-
-  /** @override */
-  async signOut() {
-    // nothing is shown on this device to who comes next
-    const { supabase } = this;
-    if (supabase) await import("@rapport/live/elements/push_switch.js").then(({ endPushes }) => endPushes(supabase)).catch(() => {});
-    await super.signOut();
   }
 
   /** The ways to the sections, at the side or, on a telephone, beneath. @param {Desk} desk */
@@ -297,6 +301,11 @@ export class DashboardPage extends AppPage {
       this.loadFailure = reasonOf(error);
     }
   }
+}
+
+/** With which the page was opened. */
+function invitation() {
+  return new URLSearchParams(location.search).get("invitation");
 }
 
 /** What shows a conversation, which the list alone does not need; the browser keeps it. */

@@ -13,6 +13,8 @@ import { EVERYTHING } from "./inbox.js";
 
 const STATUSES = /** @type {const} */ (["open", "pending", "closed"]);
 const WHOSE = /** @type {const} */ (["all", "mine", "free"]);
+/** Where an owner's first steps are done. */
+const WAYS = { number: "#/settings/business", contact: "#/contacts/new", invitation: "#/contacts" };
 // ms: a search while it is typed
 const PAUSE = 250;
 
@@ -90,7 +92,7 @@ export class InboxPane extends PageElement {
       </div>
       <div class="pane-body">
         ${desk.isAdmin
-          ? html`<onboarding-steps .supabase=${desk.supabase} .live=${desk.live} .account=${desk.account.id}></onboarding-steps>`
+          ? html`<onboarding-steps .supabase=${desk.supabase} .live=${desk.live} .account=${desk.account.id} .ways=${WAYS}></onboarding-steps>`
           : nothing}
         <inbox-list
           .rows=${shown.rows}

@@ -87,7 +87,7 @@ export class MetakockaPage extends SectionPage {
       <section class="section-part" aria-labelledby="questions-title">
         <h2 id="questions-title">${text("sync.questions")}${questions.length ? html` <span class="count">${questions.length}</span>` : nothing}</h2>
         ${asked.error && !questions.length ? trouble(text("sync.failed"), asked.error) : nothing}
-        ${questions.length ? nothing : html`<p class="muted">${text("sync.questions.none")}</p>`}
+        ${questions.length || asked.error ? nothing : asked.isLoaded ? html`<p class="muted">${text("sync.questions.none")}</p>` : skeleton(1)}
         <ul class="cards">${repeat(questions, ({ id }) => id, (one) => html`<li class="card-plain">${this.#question(desk, one)}</li>`)}</ul>
       </section>
       ${this.#waiting(desk)}

@@ -131,7 +131,13 @@ export class RemindersPage extends SectionPage {
       <section class="section-part" aria-labelledby="upcoming-title">
         <h2 id="upcoming-title">${text("desk.rules.upcoming")}</h2>
         ${upcoming.error ? trouble(text("desk.rules.failed"), upcoming.error) : nothing}
-        ${upcoming.rows.length ? reminderTable(upcoming.rows, desk.account.time_zone) : html`<p class="muted">${text("desk.rules.upcoming.none")}</p>`}
+        ${upcoming.rows.length
+          ? reminderTable(upcoming.rows, desk.account.time_zone)
+          : upcoming.error
+            ? nothing
+            : upcoming.isLoaded
+              ? html`<p class="muted">${text("desk.rules.upcoming.none")}</p>`
+              : skeleton(1)}
         ${upcoming.hasMore ? html`<button type="button" class="button" @click=${() => this.#upcoming?.loadMore()}>${text("inbox.more")}</button>` : nothing}
       </section>
     </div>`;

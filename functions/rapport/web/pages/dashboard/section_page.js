@@ -3,11 +3,11 @@ import { deskIcons } from "@rapport/live/elements/desk_icons.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
 import { reasonOf } from "@rapport/live/elements/parts.js";
-import { loadSections } from "@rapport/live/elements/texts.js";
+import { loadTexts } from "@rapport/live/elements/texts.js";
 
 /** @import { Desk } from "./desk.js" */
 
-await loadSections();
+await loadTexts("sections");
 
 /** What the sections of the desk have in common: what is being done, and what was refused. */
 export class SectionPage extends PageElement {

@@ -2,18 +2,18 @@ import { html, nothing } from "lit";
 import { repeat } from "lit/directives/repeat.js";
 import { deskIcons } from "@rapport/live/elements/desk_icons.js";
 import { icons } from "@rapport/live/elements/icons.js";
-import { emptiness } from "@rapport/live/elements/parts.js";
+import { emptiness, pill, skeleton } from "@rapport/live/elements/parts.js";
 import "@rapport/live/elements/push_switch.js";
 import { text, word } from "@rapport/live/elements/texts.js";
-import { languageChoice } from "../common/app_page.js";
 import { ACCOUNT_COLUMNS } from "./desk.js";
 import { withHeld } from "./held.js";
+import "./members.js";
 import { SectionPage, fieldsOf } from "./section_page.js";
 import { variableButtons } from "./variables.js";
 
 /** @import { Desk, Label, SavedReply } from "./desk.js" */
 
-const PARTS = /** @type {const} */ (["replies", "labels", "notifications", "business"]);
+const PARTS = /** @type {const} */ (["replies", "labels", "notifications", "members", "business"]);
 // those that staff are told of
 const KINDS = /** @type {const} */ (["message", "mention", "assigned"]);
 const VARIABLES = [
@@ -23,7 +23,7 @@ const VARIABLES = [
 /** Saved replies, labels, notifications on this device, and what holds for the whole business. */
 export class SettingsPage extends SectionPage {
   /** @override */
-  static properties = { ...SectionPage.properties, editing: { state: true }, limits: { state: true } };
+  static properties = { ...SectionPage.properties, editing: { state: true }, limits: { state: true }, numbers: { state: true } };
 
   constructor() {
     super();
@@ -31,6 +31,8 @@ export class SettingsPage extends SectionPage {
     this.editing = "";
     /** @type {Record<string, number> | null} */
     this.limits = null;
+    /** The account's WhatsApp numbers. @type {readonly { id: string, name: string, display_phone_number: string, stopped_at: string | null, paused_at: string | null }[] | null} */
+    this.numbers = null;
     /** The row that is being changed, as it was when that began. @type {any} */
     this.edited = null;
   }
@@ -43,7 +45,7 @@ export class SettingsPage extends SectionPage {
     if (!changed.has("path") && !changed.has("desk")) return;
     this.editing = this.refusal = this.notice = "";
     this.edited = null;
-    if (this.#part === "business") void this.#readLimits();
+    if (this.#part === "business") void this.#readBusiness();
   }
 
   /** @override */
@@ -52,13 +54,31 @@ export class SettingsPage extends SectionPage {
     if (!desk) return nothing;
     const part = this.#part;
     return html`<div class="section-page">
-      <header class="section-head"><h1>${text("desk.settings")}</h1>${languageChoice()}</header>
+      <header class="section-head"><h1>${text("desk.settings")}</h1></header>
       <nav class="tabs-line" aria-label=${text("desk.settings")}>
         ${PARTS.map((one) => html`<a href="#/settings/${one}" aria-current=${one === part ? "page" : "false"}>${text(`desk.settings.${one}`)}</a>`)}
       </nav>
-      ${this.told()}
-      ${part === "replies" ? this.#replies(desk) : part === "labels" ? this.#labels(desk) : part === "notifications" ? this.#notifications(desk) : this.#business(desk)}
+      ${this.told()} ${this.#shown(desk, part)}
     </div>`;
+  }
+
+  /**
+   * @param {Desk} desk
+   * @param {typeof PARTS[number]} part
+   */
+  #shown(desk, part) {
+    switch (part) {
+      case "replies":
+        return this.#replies(desk);
+      case "labels":
+        return this.#labels(desk);
+      case "notifications":
+        return this.#notifications(desk);
+      case "members":
+        return html`<members-part class="section-part" .desk=${desk}></members-part>`;
+      case "business":
+        return this.#business(desk);
+    }
   }
 
   get #part() {
@@ -67,14 +87,15 @@ export class SettingsPage extends SectionPage {
 
   /** @param {Desk} desk */
   #replies(desk) {
-    const rows = withHeld(this.look("replies", desk.replies) ? desk.replyRows : [], /** @type {SavedReply | null} */ (this.edited), "short_code");
+    const shown = this.look("replies", desk.replies);
+    const rows = withHeld(shown ? desk.replyRows : [], /** @type {SavedReply | null} */ (this.edited), "short_code");
     return html`<p class="muted">${text("desk.replies.lead")}</p>
       ${this.editing === "new"
         ? html`<div class="card-plain">${this.#replyForm(desk, null)}</div>`
         : desk.isWriter
           ? html`<button type="button" class="button" @click=${() => this.#edit("new")}>${icons.plus}${text("desk.replies.new")}</button>`
           : nothing}
-      ${rows.length || this.editing === "new" ? nothing : emptiness(deskIcons.replies, text("desk.replies.none"), text("desk.replies.none.more"))}
+      ${rows.length || this.editing === "new" ? nothing : !shown?.isLoaded ? skeleton(2) : emptiness(deskIcons.replies, text("desk.replies.none"), text("desk.replies.none.more"))}
       <ul class="cards">
         ${repeat(rows, ({ id }) => id, (row) => html`<li class="card-plain">
           ${this.editing === row.id
@@ -137,14 +158,15 @@ export class SettingsPage extends SectionPage {
 
   /** @param {Desk} desk */
   #labels(desk) {
-    const rows = withHeld(this.look("labels", desk.labels) ? desk.labelRows : [], /** @type {Label | null} */ (this.edited), "name");
+    const shown = this.look("labels", desk.labels);
+    const rows = withHeld(shown ? desk.labelRows : [], /** @type {Label | null} */ (this.edited), "name");
     return html`<p class="muted">${text("desk.labels.lead")}</p>
       ${this.editing === "new"
         ? html`<div class="card-plain">${this.#labelForm(desk, null)}</div>`
         : desk.isWriter
           ? html`<button type="button" class="button" @click=${() => this.#edit("new")}>${icons.plus}${text("desk.label.new")}</button>`
           : nothing}
-      ${rows.length || this.editing === "new" ? nothing : emptiness(deskIcons.tag, text("desk.labels.none"), text("desk.labels.none.more"))}
+      ${rows.length || this.editing === "new" ? nothing : !shown?.isLoaded ? skeleton(2) : emptiness(deskIcons.tag, text("desk.labels.none"), text("desk.labels.none.more"))}
       <ul class="cards">
         ${repeat(rows, ({ id }) => id, (row) => html`<li class="card-plain">
           ${this.editing === row.id
@@ -237,6 +259,7 @@ export class SettingsPage extends SectionPage {
           ${isReader ? nothing : html`<p class="actions"><button type="submit" class="button button-main" ?disabled=${this.isBusy}>${text("desk.save")}</button></p>`}
         </fieldset>
       </form>
+      ${this.#numbers(desk)}
       ${this.limits
         ? html`<section class="card-plain"><h2>${text("desk.limits")}</h2><p class="muted">${text("desk.limits.more")}</p>
             <dl class="facts limits">
@@ -245,10 +268,36 @@ export class SettingsPage extends SectionPage {
         : nothing}`;
   }
 
-  async #readLimits() {
+  async #readBusiness() {
     const { desk } = this;
-    const rows = await desk?.ask(desk.from("accounts").select("messages_per_minute,messages_per_request,writes_per_minute,rows_per_request").eq("id", desk.account.id)).catch(() => null);
-    this.limits = rows?.[0] ?? null;
+    if (!desk) return;
+    const { id } = desk.account;
+    const [limits, numbers] = await Promise.all([
+      desk.ask(desk.from("accounts").select("messages_per_minute,messages_per_request,writes_per_minute,rows_per_request").eq("id", id)).catch(() => null),
+      desk.ask(desk.from("whatsapp_channels").select("id,name,display_phone_number,stopped_at,paused_at").eq("account_id", id).order("created_at")).catch(() => null),
+    ]);
+    if (desk !== this.desk) return;
+    this.limits = limits?.[0] ?? null;
+    this.numbers = numbers;
+  }
+
+  /** The numbers, and how another one is added. @param {Desk} desk */
+  #numbers(desk) {
+    const { numbers } = this;
+    if (!numbers) return nothing;
+    return html`<section class="card-plain form"><h2>${text("desk.numbers")}</h2>
+      ${numbers.length
+        ? html`<ul class="cards">
+            ${numbers.map(
+              (one) => html`<li class="reply-row">
+                <p class="card-words"><strong>${one.display_phone_number}</strong> <bdi class="muted">${one.name}</bdi></p>
+                ${one.stopped_at || one.paused_at ? pill(text("desk.numbers.stopped"), "bad") : pill(text("desk.numbers.works"), "good")}
+              </li>`,
+            )}
+          </ul>`
+        : html`<p>${text("desk.numbers.none")}</p>`}
+      <p class="muted">${text("desk.numbers.add")}</p>
+      <pre class="commands" tabindex="0">rapport number add ${desk.account.id} "+386 …" --phone-number-id …</pre></section>`;
   }
 
   /**

@@ -11,6 +11,9 @@ import { SectionPage, fieldsOf } from "./section_page.js";
 /** @typedef {Database["public"]["Functions"]["why_not_shown"]["Returns"]} Answer */
 /** @typedef {Answer["steps"][number]} Step */
 
+/** Facts that name something, by what they are called. */
+const ID = /(_ids?|^key|^topics|^merged_into)$/;
+
 /** Why something does not show: the first broken step on top, and all steps in their order. */
 export class WhyPage extends SectionPage {
   /** @override */
@@ -87,7 +90,7 @@ export class WhyPage extends SectionPage {
   #step({ step, ok, words, remedy, facts }) {
     const state = ok === null ? "unknown" : ok ? "fine" : "broken";
     const drawing = { unknown: html`<span class="why-mark">?</span>`, fine: deskIcons.check, broken: icons.warning }[state];
-    const known = Object.entries(facts).filter(([, fact]) => typeof fact !== "object");
+    const known = Object.entries(facts).filter(([name, fact]) => ID.test(name) || typeof fact !== "object");
     return html`<li class="why-step why-${state}">
       <span class="why-sign" aria-hidden="true">${drawing}</span>
       <div class="card-words">
@@ -97,11 +100,32 @@ export class WhyPage extends SectionPage {
         ${known.length
           ? html`<details class="why-facts">
               <summary>${text("why.facts")}<span class="hidden"> (${word("why.step", step)})</span></summary>
-              <dl class="facts">${known.map(([name, fact]) => html`<div><dt>${name}</dt><dd><bdi>${String(fact)}</bdi></dd></div>`)}</dl>
+              <dl class="facts">${known.map(([name, fact]) => this.#fact(name, fact))}</dl>
             </details>`
           : nothing}
       </div>
     </li>`;
+  }
+
+  /**
+   * What a step says of something, for who has to name it elsewhere: an id can be copied.
+   *
+   * @param {string} name
+   * @param {unknown} fact
+   */
+  #fact(name, fact) {
+    const label = word("why.fact", name);
+    const words = Array.isArray(fact) ? fact.join(", ") : String(fact);
+    const copy = () => this.try(() => navigator.clipboard.writeText(words), text("contact.portal.copied"));
+    return html`<div>
+      <dt>${label === name ? name.replaceAll("_", " ") : label}</dt>
+      <dd>
+        <code><bdi>${words}</bdi></code>
+        ${ID.test(name)
+          ? html`<button type="button" class="button-icon" aria-label=${text("why.copy", { name: label })} title=${text("why.copy", { name: label })} @click=${copy}>${deskIcons.copy}</button>`
+          : nothing}
+      </dd>
+    </div>`;
   }
 
   /**

@@ -3,12 +3,14 @@ import "@rapport/live/elements/conversation_view.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
 import { avatar, reasonOf, ticks, trouble } from "@rapport/live/elements/parts.js";
-import { language, text } from "@rapport/live/elements/texts.js";
+import { language, loadTexts, text } from "@rapport/live/elements/texts.js";
 import { readConfig } from "../common/config.js";
 import { languageChoice } from "../common/language_choice.js";
 import { PhoneChat } from "./phone_chat.js";
 
 /** @import { Phone } from "../common/config.js" */
+
+await loadTexts("customers");
 
 const CHAT = { customerId: "phone" };
 

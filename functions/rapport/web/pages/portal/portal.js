@@ -4,14 +4,14 @@ import "@rapport/live/elements/invoice_list.js";
 import "@rapport/live/elements/job_list.js";
 import "@rapport/live/elements/points_total.js";
 import "@rapport/live/elements/profile_form.js";
-import { endPushes } from "@rapport/live/elements/push_switch.js";
+import "@rapport/live/elements/push_switch.js";
 import "@rapport/live/elements/realtime_notification.js";
 import { filtered } from "@rapport/live/elements/filtered.js";
 import { amountOf, appointmentTime } from "@rapport/live/elements/format.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { reasonOf } from "@rapport/live/elements/parts.js";
 import { ReadMarks } from "@rapport/live/elements/read_marks.js";
-import { text, word } from "@rapport/live/elements/texts.js";
+import { loadTexts, text, word } from "@rapport/live/elements/texts.js";
 import { AppPage, WrongPage, connectionNote, languageChoice, rowsOf } from "../common/app_page.js";
 import { readPhone } from "../common/phone_reader.js";
 import { NotFound, refusal } from "../../live/errors.js";
@@ -21,7 +21,8 @@ import { Away } from "./away.js";
 /** @import { NotificationStack, NotificationType } from "@rapport/live/elements/realtime_notification.js" */
 /** @import { Store } from "@rapport/live/elements/live_element.js" */
 /** @import { Login } from "../common/config.js" */
-/** @import { LiveError } from "../../live/errors.js" */
+
+await loadTexts("customers");
 
 const PARTS = /** @type {const} */ (["jobs", "invoices", "points", "chat", "profile"]);
 /** @typedef {typeof PARTS[number]} Part */
@@ -109,7 +110,7 @@ export class PortalPage extends AppPage {
     const refused = refusal(error, status);
     // who has a login signs in without it
     if (refused instanceof NotFound) history.replaceState(null, "", location.pathname);
-    this.refusal ||= whyNot(refused);
+    this.refusal ||= reasonOf(refused);
   }
 
   /**
@@ -127,7 +128,7 @@ export class PortalPage extends AppPage {
     const { error, status } = await this.supabase.rpc("claim_portal_invitation", { token });
     // it is good for once
     history.replaceState(null, "", location.pathname);
-    if (error) throw new Error(whyNot(refusal(error, status)));
+    if (error) throw new Error(reasonOf(refusal(error, status)));
   }
 
   /** A number as it is written in the country of the business. @param {string} phone */
@@ -169,13 +170,6 @@ export class PortalPage extends AppPage {
     navigator.serviceWorker?.addEventListener("message", ({ data }) => this.#show(PUSHED[data?.kind] ?? "jobs"));
     void this.#welcome();
     this.outbox = await live.openOutbox();
-  }
-
-  /** @override */
-  async signOut() {
-    // a device that somebody has left tells nobody's messages
-    if (this.supabase && this.user) await endPushes(this.supabase).catch(() => {});
-    await super.signOut();
   }
 
   /** @override */
@@ -384,16 +378,6 @@ export class PortalPage extends AppPage {
 
 /** Which part shows what was pushed. @type {Record<string, Part>} */
 const PUSHED = { message: "chat", appointment: "jobs", invoice: "invoices", points: "points" };
-
-/**
- * Why an invitation was refused, and what to do; the texts of other languages have both.
- *
- * @param {LiveError} refused
- */
-function whyNot(refused) {
-  const reason = reasonOf(refused);
-  return reason === refused.message && refused.hint ? `${reason} ${refused.hint}` : reason;
-}
 
 /** @param {number} unread */
 function badge(unread) {
