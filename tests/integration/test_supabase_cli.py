@@ -12,7 +12,7 @@ from rapport.local.errors import StackError
 from rapport.local.stack.npm import Binaries
 from rapport.local.stack.postgres import Cluster, Database
 from rapport.local.stack.state import PROJECT
-from rapport.local.stack.supabase_cli import migrate
+from rapport.local.stack.supabase_cli import is_migrated, migrate
 
 
 @pytest.fixture
@@ -62,8 +62,10 @@ def test_what_was_applied_is_not_applied_again(
     migrate(bare, binaries, project)
     write(project, "seed.sql", "insert into places values ('Piran')")
     write(project, "migrations/20260102000000_add_kind.sql", "alter table places add kind text")
+    assert not is_migrated(bare, project)
     migrate(bare, binaries, project)
     assert places(bare) == ["Bled"]
+    assert is_migrated(bare, project)
 
 
 def test_a_migration_that_fails_is_told_and_leaves_nothing(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -210,3 +211,63 @@ def test_a_process_that_merely_has_the_id_of_a_child_is_left_alone(
     remember(tmp_path, sleeper.pid, psutil.Process(sleeper.pid).create_time() - 100)
     with Supervisor(tmp_path):
         assert sleeper.poll() is None
+
+
+def copied(supervisor: Supervisor, *arguments: str) -> Child:
+    """One of our own parts, which runs as a copy of the fork server."""
+    log = supervisor.logs / "copied.log"
+    return Child(
+        name="copied",
+        command=("tests.integration.copied", *arguments),
+        is_ours=True,
+        is_ready=lambda: log.exists() and log.read_text().endswith("\n"),
+        environment={"COPIED_GIVEN": "1"},
+        forgets=("COPIED_",),
+    )
+
+
+def test_a_copy_is_a_process_of_its_own_whose_end_is_told(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COPIED_FORGOTTEN", "1")
+    supervisor.start(copied(supervisor, "a", "b c"))
+    assert json.loads((supervisor.logs / "copied.log").read_text()) == {
+        "arguments": ["a", "b c"],
+        "folder": str(supervisor.logs),
+        "variables": ["COPIED_GIVEN"],
+        "leads_its_session": True,
+    }
+    (process,) = supervisor.processes
+    assert process.exit_status is None
+    supervisor.stop()
+    assert process.exit_status == -signal.SIGTERM
+    assert not psutil.pid_exists(process.pid)
+    with pytest.raises(ChildDiedError, match="copied ended with exit status 3"):
+        supervisor.start(replace(copied(supervisor, "fail"), is_ready=lambda: False))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is copied")
+def test_copies_are_started_again_when_what_they_are_copies_of_is_killed(
+    supervisor: Supervisor,
+) -> None:
+    supervisor.start(copied(supervisor))
+    before = psutil.Process(supervisor.processes[0].pid)
+    fork_server = before.parent()
+    assert fork_server
+    fork_server.kill()
+    told: list[str] = []
+
+    def tell(sentence: str) -> None:
+        told.append(sentence)
+        if "runs again" in sentence:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        supervisor.watch(tell)
+    assert told == [
+        "copied ended with signal SIGKILL and is started again.",
+        "copied runs again.",
+    ]
+    gone, _ = psutil.wait_procs([before], timeout=10)
+    assert gone
+    assert supervisor.processes[0].exit_status is None

@@ -58,6 +58,10 @@ def up(
     ] = "127.0.0.1",
 ) -> None:
     """Start the whole system on this machine, until Ctrl-C."""
+    from rapport.local.stack import fork_server
+
+    # it imports at the same time as we do
+    fork_server.prepare()
     from rapport.commands.up import up
 
     up(as_json=as_json, fresh=fresh, host=host)

@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from rapport.connections import trusted
 from rapport.local import site
 from rapport.local.origins import OwnOrigin
 from rapport.local.stack.logins import LOGINS, PHONES
@@ -52,7 +53,7 @@ class Pages:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         own = OwnOrigin.of(stack)
-        self._http = httpx.AsyncClient(trust_env=False, timeout=10)
+        self._http = httpx.AsyncClient(trust_env=False, timeout=10, verify=trusted())
         files = _Site(stack)
         self.routes: list[BaseRoute] = [
             Route("/config.json", _kept_to(own, self._config)),

@@ -19,6 +19,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from rapport.local.errors import StackError
 from rapport.local.stack.state import HOME_VARIABLE
 from rapport.local.stack.summary import StackSummary
+from rapport.local.stack.supervisor import pid_of
 
 SOCKETS = 1_000
 CHANNELS = 5_000
@@ -26,7 +27,6 @@ AT_A_TIME = 50
 # until memory that only the start needed is released
 SETTLED_S = 3.0
 PATIENCE_S = 30.0
-GATEWAY = "rapport.local.supabase.gateway"
 
 
 class IdleFigures(NamedTuple):
@@ -47,7 +47,7 @@ def measure(folder: Path) -> IdleFigures:
         this = psutil.Process(summary.pid)
         family = this.children(recursive=True)
         memory = sum(process.memory_full_info().pss for process in (this, *family))
-        gateway = next(process for process in family if GATEWAY in process.cmdline())
+        gateway = psutil.Process(pid_of(folder, "gateway"))
         sockets, channels = asyncio.run(_measure_clients(summary, gateway))
     return IdleFigures(start_s, memory, sockets, channels)
 

@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from moto.backends import get_backend
+from moto.core.base_backend import AccountSpecificBackend
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
@@ -109,6 +110,8 @@ def main() -> None:
     s3 = get_backend("s3")[AWS_ACCOUNT]["aws"]
     state = AwsState(aws_folder(stack.folder), sqs, s3, MEDIA_BUCKET)
     state.restore()
+    # with the addresses of all of AWS, of which moto has taken what it needs: 8 MB
+    AccountSpecificBackend.get_session.cache_clear()
     host = stack.aws_url.removeprefix("http://")
     app = Application(Verifier(AWS_KEY_ID, stack.aws_secret, host), state)
     release_memory()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import psycopg
@@ -15,7 +14,7 @@ from rapport.local.stack.state import settings_file
 from rapport.local.supabase.signing_key import service_keys
 
 # glibc would give each thread memory of its own
-_FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
+_FEW_ARENAS = {"MALLOC_ARENA_MAX": "1"}
 
 
 def postgrest(stack: Stack, binaries: Binaries) -> Child:
@@ -53,7 +52,8 @@ def functions(stack: Stack) -> Child:
     """The functions, their schedules and their workers, as `rapport serve` serves them anywhere."""
     return Child(
         name="functions",
-        command=(sys.executable, "-m", "rapport.server"),
+        command=("rapport.server.serve",),
+        is_ours=True,
         is_ready=answers(stack.functions_port),
         environment={**serving.environment(stack), **_FEW_ARENAS},
         forgets=serving.FORGOTTEN,
@@ -110,7 +110,8 @@ def _module(
 ) -> Child:
     return Child(
         name=name,
-        command=(sys.executable, "-m", f"rapport.local.{module}", *arguments),
+        command=(f"rapport.local.{module}", *arguments),
+        is_ours=True,
         is_ready=is_ready,
         environment={STACK_VARIABLE: str(settings_file(stack.folder)), **_FEW_ARENAS},
     )

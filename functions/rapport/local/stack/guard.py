@@ -22,12 +22,17 @@ def main() -> None:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
+    # after the change of user, which clears it
+    end_with_parent(parent, death_signal)
+    os.execv(command[0], command)  # noqa: S606 - that is its purpose
+
+
+def end_with_parent(parent: int, death_signal: int) -> None:
+    """Asks the kernel for a signal at the parent's death; on Linux alone."""
     if sys.platform == "linux":
-        # after the change of user, which clears it
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, death_signal)
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
-    os.execv(command[0], command)  # noqa: S606 - that is its purpose
 
 
 if __name__ == "__main__":

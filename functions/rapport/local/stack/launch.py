@@ -15,7 +15,7 @@ from rapport.local.stack import children, npm, state
 from rapport.local.stack.ports import reserved
 from rapport.local.stack.postgres import Cluster, Database, end_orphans, orphans, remove
 from rapport.local.stack.running import Stack
-from rapport.local.stack.supabase_cli import migrate
+from rapport.local.stack.supabase_cli import is_migrated, migrate
 from rapport.local.stack.supervisor import Supervisor
 from rapport.local.supabase.auth.settings import CONFIG, AuthSettings
 from rapport.local.supabase.prepare import prepare, set_doorbell
@@ -82,7 +82,8 @@ def running(
         database = Database(cluster, stack.database)
         with progress.step("Applying migrations"):
             prepare(database)
-            migrate(database, binaries, state.PROJECT)
+            if not is_migrated(database, state.PROJECT):
+                migrate(database, binaries, state.PROJECT)
             set_doorbell(stack)
         with progress.step("Starting PostgREST, the gateway and the functions"):
             supervisor.start(

@@ -21,7 +21,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from rapport.local.errors import StackError
 from rapport.local.stack.files import write_whole
-from rapport.local.stack.process import guarded
+from rapport.local.stack.guarded import guarded
 
 COMMITTED = Path(__file__).parent
 LOCKED_PLATFORM = "linux-x64"

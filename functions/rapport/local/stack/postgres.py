@@ -18,8 +18,9 @@ from psycopg import sql
 
 from rapport.local.errors import StackError
 from rapport.local.stack.files import write_whole
+from rapport.local.stack.guarded import ChildUser, guarded
 from rapport.local.stack.ports import HOST
-from rapport.local.stack.process import Child, ChildUser, guarded
+from rapport.local.stack.process import Child
 
 SUPERUSER = "supabase_admin"
 UNPRIVILEGED_USER = "nobody"

@@ -9,25 +9,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
 from rapport.local.proxy import without_proxies
+from rapport.local.stack import fork_server
+from rapport.local.stack.guarded import ChildUser, guarded
 
-GUARD = Path(__file__).with_name("guard.py")
 TAIL_LINES = 15
 TAIL_BYTES = 16_384
-
-
-class ChildUser(NamedTuple):
-    """The user of a child, by numeric ids."""
-
-    uid: int
-    gid: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +28,9 @@ class Child:
     """A command, and how to know that it is ready."""
 
     name: str
+    # a program with its arguments; where it is ours, the module whose `main` runs in their place
     command: tuple[str, ...]
+    is_ours: bool = False
     is_ready: Callable[[], bool]
     # added to the supervisor's environment without proxies, since children talk only to this
     # machine
@@ -65,17 +60,8 @@ class Process:
     ) -> None:
         self.child = child
         self.log = log
-        with log.open("ab" if append else "wb") as output:
-            self._popen = subprocess.Popen(
-                guarded(child.command, child.user, child.death_signal),
-                cwd=log.parent,
-                env=_environment_of(child),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C must reach only the supervisor, which stops the children in order
-                start_new_session=True,
-            )
+        is_copy = child.is_ours and fork_server.IS_SERVED
+        self._popen = (_copied if is_copy else _executed)(child, log, append)
         self.created = _created(self._popen.pid)
         self._watcher = threading.Thread(
             target=self._watch, args=(on_exit,), name=f"watch {child.name}", daemon=True
@@ -126,24 +112,6 @@ class Process:
         return log_tail(self.log)
 
 
-def guarded(
-    command: Sequence[str | Path],
-    user: ChildUser | None = None,
-    death_signal: signal.Signals = signal.SIGKILL,
-) -> list[str]:
-    """A command that runs as the user and that the kernel ends with this process.
-
-    Call it on the main thread: on Linux the child ends with the thread that started it.
-    """
-    user = user or ChildUser(os.getuid(), os.getgid())
-    supervision = (os.getpid(), death_signal.value, user.uid, user.gid)
-    return [
-        *(sys.executable, "-I", "-S", str(GUARD)),
-        *map(str, supervision),
-        *map(str, command),
-    ]
-
-
 def log_tail(log: Path) -> str:
     """The last lines of a log; empty where there is none."""
     if not log.exists():
@@ -168,6 +136,39 @@ def answers(port: int, path: str = "/health") -> Callable[[], bool]:
             connection.close()
 
     return check
+
+
+def _copied(child: Child, log: Path, append: bool) -> fork_server.Forked:
+    module, *arguments = child.command
+    return fork_server.server().start(
+        fork_server.Part(
+            name=child.name,
+            module=module,
+            arguments=arguments,
+            environment=_environment_of(child),
+            log=str(log),
+            append=append,
+            death_signal=child.death_signal.value,
+        )
+    )
+
+
+def _executed(child: Child, log: Path, append: bool) -> subprocess.Popen[bytes]:
+    command = child.command
+    if child.is_ours:
+        module, *arguments = command
+        command = (sys.executable, "-c", f"from {module} import main; main()", *arguments)
+    with log.open("ab" if append else "wb") as output:
+        return subprocess.Popen(
+            guarded(command, child.user, child.death_signal),
+            cwd=log.parent,
+            env=_environment_of(child),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C must reach only the supervisor, which stops the children in order
+            start_new_session=True,
+        )
 
 
 def _environment_of(child: Child) -> dict[str, str]:

@@ -100,6 +100,14 @@ def restarts(folder: Path) -> list[str]:
     ]
 
 
+def pid_of(folder: Path, name: str) -> int:
+    """The process id of a child of the folder's running stack. Raises StackError."""
+    for child in _recorded(folder / RECORD):
+        if child.name == name:
+            return child.pid
+    raise StackError(f"{name} does not run in {folder}.")
+
+
 class Supervisor:
     """The children of one stack, stopped in reverse order at the end of the `with` block.
 

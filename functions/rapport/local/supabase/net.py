@@ -21,6 +21,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
+from rapport.connections import trusted
 from rapport.local.stack.postgres import SUPERUSER
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 from rapport.server.memory import release_memory
@@ -61,7 +62,11 @@ class NetResponse(NamedTuple):
 
 async def work(url: str) -> None:
     """Makes requests without end; after a database error it connects again."""
-    async with httpx.AsyncClient(trust_env=False, timeout=None) as client:  # noqa: S113 - each has its own
+    async with httpx.AsyncClient(
+        trust_env=False,
+        verify=trusted(),
+        timeout=None,  # noqa: S113 - each has its own
+    ) as client:
         while True:
             try:
                 await _listen(url, client)

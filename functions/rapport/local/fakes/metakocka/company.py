@@ -48,6 +48,11 @@ class FakeDocument:
     changed_at: datetime
 
 
+_PARTNER = TypeAdapter(FakePartner)
+_DOCUMENT = TypeAdapter(FakeDocument)
+_ID = TypeAdapter(int)
+
+
 @dataclass
 class FakeCompany:
     """All data of a company; `kept` ones are also on a shelf."""
@@ -62,9 +67,9 @@ class FakeCompany:
     @classmethod
     def kept(cls, shelf: Shelf, company_id: str) -> FakeCompany:
         """The company as stored on the shelf."""
-        partners = Kept.of(shelf, f"partners {company_id}", TypeAdapter(FakePartner))
-        documents = Kept.of(shelf, f"documents {company_id}", TypeAdapter(FakeDocument))
-        reserved = Kept.of(shelf, f"ids {company_id}", TypeAdapter(int))
+        partners = Kept.of(shelf, f"partners {company_id}", _PARTNER)
+        documents = Kept.of(shelf, f"documents {company_id}", _DOCUMENT)
+        reserved = Kept.of(shelf, f"ids {company_id}", _ID)
         last_id = reserved.get("last", _FIRST_ID)
         return cls(partners, list(documents.values()), last_id, documents, reserved)
 

@@ -84,13 +84,16 @@ class _Refused(Exception):  # noqa: N818 - an answer
         self.status = status
 
 
+_DEVICE = TypeAdapter(Device)
+
+
 class PushService:
     """Its devices, with the notifications that each has shown."""
 
     def __init__(self, url: str, shelf: Shelf | None = None) -> None:
         self.url = url
         self._devices: dict[str, Device] = (
-            {} if shelf is None else Kept.of(shelf, "device", TypeAdapter(Device))
+            {} if shelf is None else Kept.of(shelf, "device", _DEVICE)
         )
         # the ended subscriptions
         self._gone: set[str] = set()

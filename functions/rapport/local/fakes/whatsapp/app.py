@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from rapport.connections import trusted
 from rapport.local.fakes.faults import CloseDropped
 from rapport.local.fakes.shelf import Shelf
 from rapport.local.fakes.whatsapp.api import GraphApi
@@ -35,7 +36,7 @@ def application(
     shelf.
     """
     state = State.kept(shelf) if shelf else State()
-    client = httpx.AsyncClient(timeout=20, trust_env=False)
+    client = httpx.AsyncClient(timeout=20, trust_env=False, verify=trusted())
     courier = Courier(Meta(client, webhook_url, app_secret), state)
     registration = RegistrationApi(state, webhook_url, app_secret, token)
 

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rapport.connections import trusted
 from rapport.local.fakes.whatsapp.errors import GraphError, unknown_object
 from rapport.local.fakes.whatsapp.faulty import otherwise
 from rapport.local.fakes.whatsapp.payloads import Payload
@@ -230,7 +231,7 @@ async def _confirm(url: str, verify_token: str) -> None:
         "hub.verify_token": verify_token,
     }
     try:
-        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=10, verify=trusted()) as client:
             answer = await client.get(url, params=query)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _unconfirmed(f"curl_error = {type(error).__name__}; HTTP Status Code = 0") from None

@@ -156,6 +156,14 @@ class StoredMedia:
         return cls(id_, mime_type, sha256, content, filename, number)
 
 
+# made with the module, for all copies of the fork server
+_SENT = TypeAdapter(Sent)
+_WRITTEN = TypeAdapter(Written)
+_PAYLOAD: TypeAdapter[Payload] = TypeAdapter(Payload)
+_PAYLOADS: TypeAdapter[dict[str, Payload]] = TypeAdapter(dict[str, Payload])
+_MOMENT = TypeAdapter(datetime)
+
+
 @dataclass
 class State:
     """Everything that POST /_fake/reset deletes."""
@@ -181,14 +189,13 @@ class State:
     @classmethod
     def kept(cls, shelf: Shelf) -> State:
         """The data on the shelf. Short-lived data and the behaviour start empty."""
-        payloads: TypeAdapter[Payload] = TypeAdapter(Payload)
         return cls(
-            sent=Kept.of(shelf, "sent", TypeAdapter(Sent)),
-            written=Kept.of(shelf, "written", TypeAdapter(Written)),
-            reads=Kept.of(shelf, "reads", payloads),
+            sent=Kept.of(shelf, "sent", _SENT),
+            written=Kept.of(shelf, "written", _WRITTEN),
+            reads=Kept.of(shelf, "reads", _PAYLOAD),
             media=Kept(shelf, "media", StoredMedia.encode, StoredMedia.decode),
-            templates=Kept.of(shelf, "templates", TypeAdapter(dict[str, Payload])),
-            last_inbound=Kept.of(shelf, "inbound", TypeAdapter(datetime)),
+            templates=Kept.of(shelf, "templates", _PAYLOADS),
+            last_inbound=Kept.of(shelf, "inbound", _MOMENT),
         )
 
     def clear(self) -> None:
