@@ -290,7 +290,7 @@ class GraphSettings(_Settings):
     """The address of WhatsApp's API, and its token."""
 
     # includes the version
-    whatsapp_graph_url: HttpUrl = HttpUrl(GRAPH_URL)
+    whatsapp_graph_url: HttpUrl = Field(GRAPH_URL, validate_default=True)
     # the token of all numbers …
     whatsapp_token: Secret | None = None
     # … or the SSM parameter of each number: /rapport/prod/whatsapp/{phone_number_id}/token
@@ -303,7 +303,7 @@ class MetakockaSettings(_Settings):
     """The address of Metakocka's API, and its key."""
 
     # for all companies without a server of their own
-    metakocka_url: HttpUrl = HttpUrl("https://main.metakocka.si/rest/eshop/v1")
+    metakocka_url: HttpUrl = Field("https://main.metakocka.si/rest/eshop/v1", validate_default=True)
     # domains on which a company's own server may be; an account's admin names the server
     metakocka_domains: Annotated[tuple[str, ...], BeforeValidator(_words)] = ("metakocka.si",)
     # the key of all accounts …

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from functools import cache
 
 import httpx
-from pydantic import BaseModel, SecretStr
+from pydantic import Field, SecretStr
 
 from rapport.aws.service import AwsRefused, AwsService, AwsUnreachable
+from rapport.deferred import Deferred
 from rapport.errors import ConfigError, UpstreamUnavailable
 
 # the most that one call takes
@@ -16,13 +17,13 @@ _AT_ONCE = 10
 _DENIED = frozenset({"AccessDeniedException", "UnrecognizedClientException"})
 
 
-class _Parameter(BaseModel):
+class _Parameter(Deferred):
     Name: str
     Value: SecretStr
 
 
-class _Parameters(BaseModel):
-    Parameters: list[_Parameter] = []
+class _Parameters(Deferred):
+    Parameters: list[_Parameter] = Field(default_factory=list)
 
 
 @cache

@@ -17,8 +17,9 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TypedDict
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from rapport.deferred import Deferred
 from rapport.errors import (
     ConfigError,
     QueueUnavailable,
@@ -47,17 +48,17 @@ TRIES = 5
 _settings = cache(BacklogSettings.load)
 
 
-class _Attribute(BaseModel):
+class _Attribute(Deferred):
     stringValue: str | None = None  # noqa: N815 - SQS' word
 
 
-class _Attributes(BaseModel):
+class _Attributes(Deferred):
     # milliseconds since 1970
     sent_timestamp: int = Field(alias="SentTimestamp")
     approximate_receive_count: int = Field(alias="ApproximateReceiveCount")
 
 
-class Record(BaseModel):
+class Record(Deferred):
     """A message of the queue."""
 
     message_id: str = Field(alias="messageId")
@@ -67,7 +68,7 @@ class Record(BaseModel):
     message_attributes: dict[str, _Attribute] = Field({}, alias="messageAttributes")
 
 
-class _Batch(BaseModel):
+class _Batch(Deferred):
     records: list[Record] = Field(alias="Records")
 
 

@@ -6,8 +6,7 @@ import hmac
 from functools import cache
 from typing import Literal
 
-from pydantic import BaseModel
-
+from rapport.deferred import Deferred
 from rapport.errors import MethodNotAllowed, NotAllowed
 from rapport.handlers.http import HttpRequest, Response, bearer, http_function, json_, read_json
 from rapport.log import logger
@@ -18,7 +17,7 @@ BODY_LIMIT = 1024
 _settings = Current(WakeSettings.load)
 
 
-class Wake(BaseModel):
+class Wake(Deferred):
     """The worker to start."""
 
     worker: Literal[

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from rapport.deferred import Deferred
 from rapport.errors import NotAllowed, NotFound, Unprocessable
 from rapport.store.postgrest import Row, UserStore, understood
 
@@ -13,7 +14,7 @@ from rapport.store.postgrest import Row, UserStore, understood
 _ALL = 2**63 - 1
 
 
-class ReplyWindow(BaseModel):
+class ReplyWindow(Deferred):
     """Whether free text may be sent in a conversation, and until when (ISO 8601)."""
 
     open: bool

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
-
+from rapport.deferred import Deferred
 from rapport.store.postgrest import Store, understood
 
 
-class Pruned(BaseModel):
+class Pruned(Deferred):
     """The number of deleted rows of each kind."""
 
     changes: int
@@ -32,7 +31,7 @@ class Pruned(BaseModel):
         return any(count for _, count in self)
 
 
-class Kept(BaseModel):
+class Kept(Deferred):
     """The number of deleted messages and files, and whether nothing is due any more."""
 
     messages: int

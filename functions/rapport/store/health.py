@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
-
+from rapport.deferred import Deferred
 from rapport.store.postgrest import Store, understood
 
 
-class Figures(BaseModel):
+class Figures(Deferred):
     """Of all accounts together; ages in seconds."""
 
     oldest_outbound_seconds: int

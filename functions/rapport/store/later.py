@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import AwareDatetime, BaseModel, JsonValue
+from pydantic import AwareDatetime, JsonValue
 
+from rapport.deferred import Deferred
 from rapport.store.postgrest import Store, understood
 
 
-class Sent(BaseModel):
+class Sent(Deferred):
     """The counts of one call, and the time of the next message."""
 
     sent: int

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from pydantic import BaseModel
-
+from rapport.deferred import Deferred
 from rapport.store.metakocka_rows import Direction
 from rapport.store.postgrest import Row, UserStore, understood
 
 
-class Authorized(BaseModel):
+class Authorized(Deferred):
     """An account that the user administers, and which of the contacts are its own."""
 
     account_id: UUID
@@ -20,7 +19,7 @@ class Authorized(BaseModel):
     not_found: list[UUID]
 
 
-class Mappings(BaseModel):
+class Mappings(Deferred):
     """A page of mappings; the last one has no cursor."""
 
     mappings: list[Row]

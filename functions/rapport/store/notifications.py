@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rapport.deferred import Deferred
 from rapport.store.postgrest import Store, understood
 
 
@@ -28,7 +29,7 @@ class PushJob(BaseModel):
     body: str = Field(repr=False)
 
 
-class PushClaim(BaseModel):
+class PushClaim(Deferred):
     """Pushes leased to one worker, and when there may be others."""
 
     claimed: list[PushJob]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from pydantic import BaseModel, JsonValue
+from pydantic import JsonValue
 
+from rapport.deferred import Deferred
 from rapport.store.postgrest import Store, understood
 
 
-class OutboundMessage(BaseModel):
+class OutboundMessage(Deferred):
     """A message that is to be sent by WhatsApp now."""
 
     message_id: UUID
@@ -31,7 +32,7 @@ class OutboundMessage(BaseModel):
     reaction_to: str | None
 
 
-class Claim(BaseModel):
+class Claim(Deferred):
     """Messages leased to one worker, and when there will be others, as far as is known."""
 
     claimed: list[OutboundMessage]

@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, JsonValue
+from pydantic import JsonValue
 
+from rapport.deferred import Deferred
 from rapport.store.postgrest import Row, Store, understood
 
 
-class PersonTable(BaseModel):
+class PersonTable(Deferred):
     """A table with rows about a person; `rows` is None where they were not counted."""
 
     table: str
@@ -21,7 +22,7 @@ class PersonTable(BaseModel):
     about: str | None
 
 
-class PersonOverview(BaseModel):
+class PersonOverview(Deferred):
     """What is known of a person: the contact, those that were merged into it, and the tables."""
 
     account_id: UUID
@@ -32,7 +33,7 @@ class PersonOverview(BaseModel):
     tables: list[PersonTable]
 
 
-class Found(BaseModel):
+class Found(Deferred):
     """A row in which words of an erased person were found, by their kinds.
 
     Without an id the table could not be read.
@@ -43,7 +44,7 @@ class Found(BaseModel):
     kinds: list[str]
 
 
-class PrivacyAction(BaseModel):
+class PrivacyAction(Deferred):
     """What was done about a person's data; of an erasure, how far it is."""
 
     id: UUID
@@ -65,7 +66,7 @@ class PrivacyAction(BaseModel):
     files: list[str]
 
 
-class _Page(BaseModel):
+class _Page(Deferred):
     rows: list[Row]
     after: JsonValue
 

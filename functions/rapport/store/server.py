@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from uuid import UUID
 
-from pydantic import BaseModel
-
+from rapport.deferred import Deferred
 from rapport.store.postgrest import Store, understood
 
 
@@ -18,7 +17,7 @@ class ScheduleKey(NamedTuple):
     every: int
 
 
-class ClaimedRun(BaseModel):
+class ClaimedRun(Deferred):
     """A run that is due, and that this server alone makes."""
 
     function: str
@@ -26,7 +25,7 @@ class ClaimedRun(BaseModel):
     run: UUID
 
 
-class Claim(BaseModel):
+class Claim(Deferred):
     """The runs to make now, and the seconds until there are others."""
 
     claimed: list[ClaimedRun]

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from rapport.deferred import Deferred
 from rapport.store.postgrest import Store, understood
 
 
@@ -247,7 +248,7 @@ Item = (
 )
 
 
-class Rejection(BaseModel):
+class Rejection(Deferred):
     """An item that the database could not apply, by its place among the items."""
 
     index: int
@@ -257,7 +258,7 @@ class Rejection(BaseModel):
     waba_id: str | None = None
 
 
-class IngestResult(BaseModel):
+class IngestResult(Deferred):
     """What became of a webhook: its raw event's id, and how its items fared."""
 
     event_id: int
@@ -272,14 +273,14 @@ class ReplayResult(IngestResult):
     corrected: int
 
 
-class RawEvent(BaseModel):
+class RawEvent(Deferred):
     """A webhook as it was stored."""
 
     id: int
     body: str
 
 
-class EventSpan(BaseModel):
+class EventSpan(Deferred):
     """The raw events of a span of time; without any there are no ids."""
 
     events: int

@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from rapport.connections import http_client
+from rapport.deferred import Deferred
 from rapport.errors import (
     ConfigError,
     RapportError,
@@ -99,7 +100,7 @@ class Unknown:
 Outcome = Accepted | Refused | Unknown
 
 
-class FileAddress(BaseModel):
+class FileAddress(Deferred):
     """The address of a file, good for 5 minutes, with the file's properties."""
 
     url: HttpUrl
@@ -109,28 +110,28 @@ class FileAddress(BaseModel):
     file_size: int | None = None
 
 
-class _Id(BaseModel):
+class _Id(Deferred):
     id: str
 
 
-class _Sent(BaseModel):
+class _Sent(Deferred):
     messages: list[_Id]
 
 
-class _Uploaded(BaseModel):
+class _Uploaded(Deferred):
     id: Annotated[str, Field(min_length=1, max_length=512)]
 
 
-class _Cursors(BaseModel):
+class _Cursors(Deferred):
     after: str | None = None
 
 
-class _Paging(BaseModel):
+class _Paging(Deferred):
     cursors: _Cursors | None = None
     next: str | None = None
 
 
-class _TemplatePage(BaseModel):
+class _TemplatePage(Deferred):
     data: list[JsonValue]
     paging: _Paging | None = None
 
@@ -150,11 +151,11 @@ def _int_or_none(value: object) -> int | None:
 _Words = Annotated[str | None, BeforeValidator(_text_or_none)]
 
 
-class _ErrorData(BaseModel):
+class _ErrorData(Deferred):
     details: _Words = None
 
 
-class _GraphFault(BaseModel):
+class _GraphFault(Deferred):
     """An error of the API. Only its code is required; other fields of a wrong type are dropped."""
 
     code: int
@@ -163,7 +164,7 @@ class _GraphFault(BaseModel):
     error_data: Annotated[_ErrorData | None, BeforeValidator(_object_or_none)] = None
 
 
-class _GraphError(BaseModel):
+class _GraphError(Deferred):
     error: _GraphFault
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 from uuid import UUID
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from rapport.store.webhooks import (
     AccountEventItem,
@@ -55,11 +55,12 @@ from rapport.whatsapp.webhook import (
 
 USERNAME_LIMIT = 100
 
+_DEFERRED = ConfigDict(defer_build=True)
 _STATUS = TypeAdapter[Literal["sent", "delivered", "read", "failed"]](
-    Literal["sent", "delivered", "read", "failed"]
+    Literal["sent", "delivered", "read", "failed"], config=_DEFERRED
 )
 _PROBLEM = TypeAdapter[MessageProblem](MessageProblem)
-_REF = TypeAdapter[UUID](UUID)
+_REF = TypeAdapter[UUID](UUID, config=_DEFERRED)
 
 
 def items_of(payload: JsonValue) -> list[Item]:

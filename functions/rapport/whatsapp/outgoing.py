@@ -152,7 +152,7 @@ _CONTENTS: dict[str, type[BaseModel]] = {
     "reaction": ReactionContent,
     "template": TemplateContent,
 }
-_TEXT = TypeAdapter(Text)
+_TEXT = TypeAdapter(Text, config=ConfigDict(defer_build=True))
 
 
 def check_content(type_: str, text: str, content: JsonValue) -> JsonValue:

@@ -86,7 +86,7 @@ DETAIL_LIMIT = 500
 OBJECT = TypeAdapter[dict[str, JsonValue]](
     # as in the models: jsonb has no infinity
     dict[str, JsonValue],
-    config=ConfigDict(allow_inf_nan=False),
+    config=ConfigDict(allow_inf_nan=False, defer_build=True),
 )
 _CONTACT = TypeAdapter[SenderProfile](SenderProfile)
 

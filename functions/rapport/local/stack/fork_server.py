@@ -31,17 +31,16 @@ from rapport.server.memory import release_memory
 
 # a copy of a process is safe there: on macOS, libraries of the system may not survive it
 IS_SERVED = sys.platform == "linux"
-# what the children run, each by its `main`; the first ones have the most in common
+# What several children need. The functions import their own modules, which set up the log of the
+# whole process.
 PRELOADED = (
     # uvicorn's, which it imports when it is asked to serve
     "uvicorn.lifespan.on",
     "uvicorn.protocols.http.h11_impl",
     "rapport.local.supabase.gateway",
-    "rapport.server.serve",
-    "rapport.local.fakes.serve",
     "rapport.local.supabase.net",
+    "rapport.local.fakes.serve",
 )
-HANDLERS = "rapport.handlers"
 # glibc gives each thread memory of its own, and keeps more of what was freed the more a process has
 # used: 20 MB of a stack. It reads this when a process starts.
 LITTLE_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"}
@@ -170,7 +169,12 @@ class ForkServer:
 def _servers() -> list[ForkServer]:
     """The one of this process, once it is needed."""
     servers: list[ForkServer] = []
-    atexit.register(lambda: [server.close() for server in servers])
+
+    def close() -> None:
+        for server in servers:
+            server.close()
+
+    atexit.register(close)
     return servers
 
 
@@ -255,8 +259,7 @@ def _preload() -> None:
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # typeshed knows modules alone
     # nothing of what is imported is garbage, and a look at it would change its memory in each copy
     gc.disable()
-    handlers = Path(importlib.import_module(HANDLERS).__path__[0])
-    for module in (*PRELOADED, *(f"{HANDLERS}.{file.stem}" for file in handlers.glob("*.py"))):
+    for module in PRELOADED:
         importlib.import_module(module)
     # the certificates are 5 MB
     importlib.import_module("rapport.connections").trusted()

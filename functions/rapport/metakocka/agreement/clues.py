@@ -9,13 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-import phonenumbers
-from phonenumbers import PhoneNumberFormat
-
 from rapport.metakocka.agreement.compare import tax_parts
 from rapport.metakocka.agreement.countries import region_of
 from rapport.metakocka.agreement.party import Party
-from rapport.phone import e164_or_text
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,9 @@ class Clues:
 
 def clues_of(party: Party, region: str = "SI") -> Clues:
     """All clues of a party; `region` is used if the party has no country."""
+    # the numbering plans of all countries, which requests without a partner do without
+    from rapport.phone import e164_or_text
+
     where = region_of(party.country) if party.country else region
     return Clues(
         party.tax_id_number,
@@ -85,6 +84,9 @@ def email_spellings(email: str) -> tuple[str, ...]:
 
 def phone_spellings(number: str) -> tuple[str, ...]:
     """The spellings of a phone number: international and national."""
+    import phonenumbers
+    from phonenumbers import PhoneNumberFormat
+
     try:
         parsed = phonenumbers.parse(number)
     except phonenumbers.NumberParseException:

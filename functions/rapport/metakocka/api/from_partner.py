@@ -33,7 +33,6 @@ from rapport.metakocka.agreement.party import (
     Person,
 )
 from rapport.metakocka.api.records import AddressRecord, PartnerRecord, PersonRecord
-from rapport.phone import e164_or_text
 
 R = TypeVar("R", PersonRecord, AddressRecord)
 
@@ -109,6 +108,9 @@ def _oldest(records: Sequence[R]) -> R | None:
 
 
 def _person(record: PersonRecord, region: str | None) -> Person:
+    # the numbering plans of all countries, which requests without a partner do without
+    from rapport.phone import e164_or_text
+
     return Person(
         mk_id=record.mk_id,
         mk_address_id=record.mk_address_id,

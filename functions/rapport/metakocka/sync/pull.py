@@ -12,8 +12,7 @@ from itertools import islice
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel
-
+from rapport.deferred import Deferred
 from rapport.errors import (
     MetakockaClosed,
     MetakockaError,
@@ -74,7 +73,7 @@ _LOST = "A call without an answer may have made this partner. The next run finds
 Batch = tuple[list[PartnerRecord], str | None]
 
 
-class Cursor(BaseModel):
+class Cursor(Deferred):
     """How far a run has come: the last partner of the whole list, or of a page of documents."""
 
     after: str | None = None
