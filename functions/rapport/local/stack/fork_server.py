@@ -34,9 +34,12 @@ IS_SERVED = sys.platform == "linux"
 # What several children need. The functions import their own modules, which set up the log of the
 # whole process.
 PRELOADED = (
-    # uvicorn's, which it imports when it is asked to serve
+    # what libraries import when they are first used
+    "anyio._backends._asyncio",
+    "httpcore",
     "uvicorn.lifespan.on",
-    "uvicorn.protocols.http.h11_impl",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.protocols.websockets.auto",
     "rapport.local.supabase.gateway",
     "rapport.local.supabase.net",
     "rapport.local.fakes.serve",
