@@ -10,7 +10,6 @@ from typing import Protocol, Self
 
 from pydantic import SecretStr
 
-from rapport.aws.parameters import read_parameter
 from rapport.errors import ConfigError
 from rapport.settings import REREAD_INTERVAL, GraphSettings, MetakockaSettings
 
@@ -60,6 +59,14 @@ class Parameters:
         for placeholder, value in names.items():
             name = name.replace(f"{{{placeholder}}}", value)
         return name
+
+
+def read_parameter(name: str) -> SecretStr:
+    """As `rapport.aws.parameters.read_parameter`."""
+    # imported when needed: where one key is for all, AWS is not called
+    from rapport.aws import parameters
+
+    return parameters.read_parameter(name)
 
 
 class SecretSource(Protocol):

@@ -21,12 +21,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    HttpUrl,
     NonNegativeInt,
     PrivateAttr,
     SecretStr,
     ValidationError,
 )
+from pydantic_core import CoreSchema, Url, core_schema
 
 from rapport.api_keys import kind_of
 from rapport.errors import ConfigError, UpstreamUnavailable
@@ -249,6 +249,21 @@ def _parts(value: object) -> object:
 Secrets = Annotated[SecretStr, BeforeValidator(_parts), AfterValidator(_printable)]
 
 
+class _OverHttp:
+    """The rules of pydantic's HttpUrl, whose module takes longer to import than this one."""
+
+    def __get_pydantic_core_schema__(self, _source: object, _handler: object) -> CoreSchema:
+        return core_schema.url_schema(max_length=2083, allowed_schemes=["http", "https"])
+
+
+def _as_text(value: object) -> object:
+    """What was an address already is read once more."""
+    return value if isinstance(value, str) else str(value)
+
+
+Address = Annotated[Url, _OverHttp(), BeforeValidator(_as_text)]
+
+
 def _words(value: object) -> object:
     """A list in a variable, separated by commas."""
     return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
@@ -275,14 +290,14 @@ def _not_secret(key: SecretStr) -> SecretStr:
 class StoreSettings(_Settings):
     """The database's address, and the key for the functions' RPCs."""
 
-    supabase_url: HttpUrl
+    supabase_url: Address
     supabase_secret_key: Annotated[Secret, AfterValidator(_not_public)]
 
 
 class UserStoreSettings(_Settings):
     """The database's address, and the key that accompanies a user's own token."""
 
-    supabase_url: HttpUrl
+    supabase_url: Address
     supabase_publishable_key: Annotated[Secret, AfterValidator(_not_secret)]
 
 
@@ -290,7 +305,7 @@ class GraphSettings(_Settings):
     """The address of WhatsApp's API, and its token."""
 
     # includes the version
-    whatsapp_graph_url: HttpUrl = Field(GRAPH_URL, validate_default=True)
+    whatsapp_graph_url: Address = Field(GRAPH_URL, validate_default=True)
     # the token of all numbers …
     whatsapp_token: Secret | None = None
     # … or the SSM parameter of each number: /rapport/prod/whatsapp/{phone_number_id}/token
@@ -303,7 +318,7 @@ class MetakockaSettings(_Settings):
     """The address of Metakocka's API, and its key."""
 
     # for all companies without a server of their own
-    metakocka_url: HttpUrl = Field("https://main.metakocka.si/rest/eshop/v1", validate_default=True)
+    metakocka_url: Address = Field("https://main.metakocka.si/rest/eshop/v1", validate_default=True)
     # domains on which a company's own server may be; an account's admin names the server
     metakocka_domains: Annotated[tuple[str, ...], BeforeValidator(_words)] = ("metakocka.si",)
     # the key of all accounts …
@@ -341,7 +356,7 @@ class MediaSettings(_Settings):
 
     media_bucket: str
     # for a service that speaks S3 and is not AWS
-    aws_endpoint_url_s3: HttpUrl | None = None
+    aws_endpoint_url_s3: Address | None = None
 
 
 class WhatsAppSettings(_Settings):
@@ -367,7 +382,7 @@ class ServeSettings(_Settings):
     serve_host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
     # at which the database finds it; it is told when the server starts
-    serve_url: HttpUrl | None = None
+    serve_url: Address | None = None
     # seconds for running calls to end, after SIGTERM
     serve_drain_seconds: Annotated[float, Field(ge=0, le=900)] = 25
     # of a stack on one machine: what has to answer before the first scheduled run, and the address
@@ -385,9 +400,9 @@ class MetricsSettings(_Settings):
 class BacklogSettings(_Settings):
     """The queue for webhooks that the database could not take. Without it, Meta repeats them."""
 
-    webhook_queue_url: HttpUrl | None = None
+    webhook_queue_url: Address | None = None
     # of webhooks that could not be stored, for `rapport redrive`
-    webhook_dead_letters_url: HttpUrl | None = None
+    webhook_dead_letters_url: Address | None = None
     # until the next try of a webhook: this long each time while the database is away, up to four
     # times as long after most of an hour; doubled with each try for a webhook that fails by itself
     webhook_retry_seconds: NonNegativeInt = 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from pydantic import HttpUrl, SecretStr, TypeAdapter, ValidationError
+from pydantic_core import Url
 
 from rapport.api_keys import KeyKind, kind_of
 from rapport.errors import ConfigError, NotFound
@@ -68,7 +69,7 @@ def store_settings() -> StoreSettings:
     if stack is None:
         return StoreSettings.load(_REMEDY)
     return StoreSettings(
-        supabase_url=HttpUrl(stack.url),
+        supabase_url=Url(stack.url),
         supabase_secret_key=SecretStr(stack.secret_key),
     )
 
@@ -99,7 +100,7 @@ def metakocka_settings() -> MetakockaSettings:
     if stack is None:
         return MetakockaSettings.load(_REMEDY)
     return MetakockaSettings(
-        metakocka_url=HttpUrl(stack.metakocka_url),
+        metakocka_url=Url(stack.metakocka_url),
         metakocka_secret_key=SecretStr(stack.metakocka_secret_key),
         metakocka_companies=("any",),
     )
@@ -111,7 +112,7 @@ def graph_settings() -> GraphSettings:
     if stack is None:
         return GraphSettings.load(_REMEDY)
     return GraphSettings(
-        whatsapp_graph_url=HttpUrl(stack.graph_url), whatsapp_token=SecretStr(stack.whatsapp_token)
+        whatsapp_graph_url=Url(stack.graph_url), whatsapp_token=SecretStr(stack.whatsapp_token)
     )
 
 
@@ -215,9 +216,7 @@ def file_storage() -> Storage | None:
     os.environ.update(
         AWS_ACCESS_KEY_ID=AWS_KEY_ID, AWS_SECRET_ACCESS_KEY=stack.aws_secret, AWS_REGION=AWS_REGION
     )
-    return Storage(
-        MediaSettings(media_bucket=MEDIA_BUCKET, aws_endpoint_url_s3=HttpUrl(stack.aws_url))
-    )
+    return Storage(MediaSettings(media_bucket=MEDIA_BUCKET, aws_endpoint_url_s3=Url(stack.aws_url)))
 
 
 def webhook_queues() -> BacklogSettings:
@@ -240,8 +239,8 @@ def webhook_queues() -> BacklogSettings:
         }
     )
     return BacklogSettings(
-        webhook_queue_url=HttpUrl(stack.queue_url("WebhookQueue")),
-        webhook_dead_letters_url=HttpUrl(stack.queue_url("WebhookDeadLetters")),
+        webhook_queue_url=Url(stack.queue_url("WebhookQueue")),
+        webhook_dead_letters_url=Url(stack.queue_url("WebhookDeadLetters")),
     )
 
 

@@ -16,7 +16,8 @@ import psutil
 import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
-from pydantic import HttpUrl, JsonValue, SecretStr
+from pydantic import JsonValue, SecretStr
+from pydantic_core import Url
 
 from rapport.commands.bench import one_way
 from rapport.local.errors import StackError
@@ -54,7 +55,7 @@ notify pgrst, 'reload schema';
 
 _ALTER = sql.SQL("alter table {} {} trigger user")
 
-_SETTINGS = MetakockaSettings(metakocka_url=HttpUrl("http://metakocka.invalid"))
+_SETTINGS = MetakockaSettings(metakocka_url=Url("http://metakocka.invalid"))
 
 Owner = psycopg.Connection[TupleRow]
 
@@ -137,7 +138,7 @@ def _account(owner: Owner, company_id: str) -> UUID:
 def _sync(stack: Stack, fake: Fake, account: UUID, expected: int) -> None:
     store = MetakockaStore(
         StoreSettings(
-            supabase_url=HttpUrl(stack.url),
+            supabase_url=Url(stack.url),
             supabase_secret_key=SecretStr(stack.secret_key),
         )
     )
