@@ -1,6 +1,6 @@
 """Serves the stand-ins for WhatsApp, Metakocka and a push service, each on its own port.
 
-One process serves all: another one would take 40 MB, and half a second at every start.
+One process serves all: another one would take 20 MB.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rapport.metakocka.agreement.compare import same
 from rapport.metakocka.agreement.limits import Side, misfit
@@ -28,8 +28,7 @@ class Conflict:
     winner: Side | None
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(NamedTuple):
     """An edit that stays on its side, because the other side can't take it."""
 
     field: str
@@ -67,8 +66,7 @@ class Rules:
         return Contest(name, "newest", "crm" if ours >= self.erp_changed_at else "metakocka")
 
 
-@dataclass(frozen=True)
-class Contest:
+class Contest(NamedTuple):
     """The winner of a field if both sides have edited it; None if each keeps its value."""
 
     field: str
@@ -76,8 +74,7 @@ class Contest:
     winner: Side | None
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The decision on one field: the agreed value, and the side that gets it, if any."""
 
     agreed: Single

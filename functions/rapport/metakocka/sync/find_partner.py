@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from rapport.errors import MetakockaError
@@ -53,8 +53,7 @@ _HOME = ("street", "post_number")
 UNPROVED = "unproved"
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(NamedTuple):
     """The contact is this partner; `base` is the state that both last agreed on."""
 
     metakocka_id: str
@@ -62,8 +61,7 @@ class Known:
     status: Literal["known", "adopted", "created"] = "known"
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Exactly one partner, found by the field `by`; the contact is not linked with it yet."""
 
     partner: Partner
@@ -74,8 +72,7 @@ class Found:
         return (self.partner,)
 
 
-@dataclass(frozen=True)
-class Several:
+class Several(NamedTuple):
     """A person has to choose one of these partners, or none."""
 
     partners: tuple[Partner, ...]
@@ -113,15 +110,13 @@ class Several:
         ]
 
 
-@dataclass(frozen=True)
-class NoPartner:
+class NoPartner(NamedTuple):
     """Metakocka has no such partner."""
 
     partners: tuple[Partner, ...] = ()
 
 
-@dataclass(frozen=True)
-class NotYet:
+class NotYet(NamedTuple):
     """The partner can't be known yet; the next try is in `seconds`."""
 
     seconds: float
