@@ -83,7 +83,9 @@ def net(stack: Stack) -> Child:
 
 
 def moto(stack: Stack) -> Child:
-    """The stand-in for AWS. It has little in common with the others, and is no copy."""
+    """The stand-in for AWS. It is no copy: as one it took as much memory, since it has little in
+    common with the others, and they waited for its imports.
+    """
     return Child(
         name="moto",
         command=(sys.executable, "-m", "rapport.local.fakes.aws"),

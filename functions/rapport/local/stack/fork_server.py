@@ -1,7 +1,9 @@
 """Starts our own children of a stack as copies of one process that has imported what they need.
 
-Five processes with the same libraries would each take half a second of a processor to import them,
-and memory of their own. A copy takes milliseconds, and shares the memory that it does not change.
+Four processes with the same libraries would each take half a second of a processor to import them,
+and memory of their own. A copy takes milliseconds, and shares the memory that it does not change. A
+warm start took 6.9 s of a processor and 391 MB without copies, and 4 s and 310 MB with them. One
+process for all parts would take less, and they would end together.
 """
 
 from __future__ import annotations
