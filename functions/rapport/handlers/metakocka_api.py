@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from rapport.errors import NotFound
@@ -33,10 +34,12 @@ from rapport.metakocka.endpoints import (
     one_answer,
     require_good,
 )
-from rapport.metakocka.sync.run import Sync
 from rapport.settings import UserStoreSettings
 from rapport.store.metakocka_requests import MetakockaUser
 from rapport.store.postgrest import UserStores
+
+if TYPE_CHECKING:
+    from rapport.metakocka.sync.run import Sync
 
 BODY_LIMIT = 128 * 1024  # bytes
 _BASE = "/api/integrations/metakocka/contacts"
@@ -48,6 +51,9 @@ def _users() -> UserStores[MetakockaUser]:
 
 
 def _sync() -> Sync:
+    # the whole sync, which requests that only look do without
+    from rapport.metakocka.sync.run import Sync
+
     ends_at = time.monotonic() + on_request.TIME
     return Sync(
         store(),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 from pydantic import Field, JsonValue, StringConstraints
@@ -29,10 +29,12 @@ from rapport.metakocka.api.client import Operation, Policy
 from rapport.metakocka.api.from_partner import from_record
 from rapport.metakocka.sync.find_contact import ref_of
 from rapport.metakocka.sync.progress import Outcome
-from rapport.metakocka.sync.run import Report, Sync
 from rapport.retry import Retries
 from rapport.store.metakocka_requests import Authorized, MetakockaUser
 from rapport.store.metakocka_rows import AtWork, Direction, SyncRequest
+
+if TYPE_CHECKING:
+    from rapport.metakocka.sync.run import Report, Sync
 
 # as many as a run takes
 IDS_LIMIT = 1000
