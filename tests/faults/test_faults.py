@@ -20,13 +20,12 @@ import httpx
 import psutil
 import psycopg
 import pytest
-from pydantic import TypeAdapter
 from tests.faults.judgement import judge, settled
 from tests.faults.load import Load
 from tests.integration.up import Up, up
 
 from rapport.local.stack.summary import StackSummary
-from rapport.local.stack.supervisor import RECORD, Recorded
+from rapport.local.stack.supervisor import pid_of
 
 pytestmark = pytest.mark.usefixtures("binaries")
 
@@ -61,12 +60,8 @@ class Struck:
     def _start(self) -> Up:
         return self._ending.enter_context(up(self._home))
 
-    def pid(self, name: str) -> int:
-        found = TypeAdapter(list[Recorded]).validate_json((self._home / RECORD).read_bytes())
-        return next(one.pid for one in found if one.name == name)
-
     async def kill(self, name: str) -> None:
-        os.kill(self.pid(name), signal.SIGKILL)
+        os.kill(pid_of(self._home, name), signal.SIGKILL)
 
     async def kill_backend(self) -> None:
         """One of Postgres' processes, in the middle of its work: all others are reset."""

@@ -11,9 +11,8 @@ import contextlib
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import mean
 
 import httpx
@@ -207,14 +206,8 @@ def _parts() -> Iterator[tuple[str, int]]:
     """The stack's processes by what they are, with the bytes that are theirs alone."""
     for process in psutil.Process().children(recursive=True):
         try:
-            yield _name_of(process.cmdline()), process.memory_full_info().uss
+            # Postgres' connections write theirs behind it
+            yield process.name().split(":")[0], process.memory_full_info().uss
         except psutil.Error:
             # a connection that has just ended
             continue
-
-
-def _name_of(command: Sequence[str]) -> str:
-    """postgres, postgrest, or the module that a Python process runs."""
-    if "-m" in command[:-1]:
-        return command[command.index("-m") + 1].rpartition(".")[2]
-    return Path(command[0].split(":")[0]).name if command else "ended"
