@@ -19,7 +19,7 @@ from rapport.local.stack.state import PROJECT, npm_folder
 from rapport.local.stack.supervisor import Supervisor
 from rapport.local.supabase.prepare import prepare
 from tests.migrations.baseline import load_schema
-from tests.stacks import FOLDER, Running, Start, copy_of
+from tests.stacks import FOLDER, TEMPLATE, WORLD_TEMPLATE, Running, Start, copy_of
 from tests.world import add_businesses
 
 SCRUBBED = (
@@ -117,7 +117,7 @@ def prepared(cluster: Cluster) -> Database:
 @pytest.fixture(scope="session")
 def template(cluster: Cluster, prepared: Database) -> Database:
     """A database with the schema of sql/ and no rows; to be cloned, not used."""
-    database = cluster.clone_database(prepared, "template_schema")
+    database = cluster.clone_database(prepared, TEMPLATE)
     load_schema(database, PROJECT / "sql")
     return database
 
@@ -125,7 +125,7 @@ def template(cluster: Cluster, prepared: Database) -> Database:
 @pytest.fixture(scope="session")
 def world_template(cluster: Cluster, template: Database) -> Database:
     """A database with two businesses; to be cloned, not used."""
-    database = cluster.clone_database(template, "template_world")
+    database = cluster.clone_database(template, WORLD_TEMPLATE)
     add_businesses(database)
     return database
 

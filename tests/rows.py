@@ -31,7 +31,10 @@ _SCHEMA = " union all ".join(
         "pg_class": "where oid >= 16384",
         "pg_attribute": "where attrelid >= 16384",
         "pg_type": "where oid >= 16384",
-        "pg_proc": "where oid >= 16384 and pronamespace <> pg_my_temp_schema()",
+        "pg_proc": (
+            "where oid >= 16384 and pronamespace <> all"
+            " (array (select oid from pg_namespace where nspname ~ '^pg_temp_'))"
+        ),
         "pg_policy": "",
         "pg_trigger": "",
         "pg_constraint": "where oid >= 16384",
@@ -90,6 +93,10 @@ class Rows:
         connection.execute(self._functions)
         self._marks = _value(connection, "select pg_temp.marks()")
 
+    def have_their_schema(self) -> bool:
+        """Whether the schema is what it was."""
+        return self._session().execute(_SCHEMA.encode()).fetchall() == self._schema
+
     def put_back(self) -> None:
         """Makes the rows what they were, once nobody writes any more.
 
@@ -100,7 +107,7 @@ class Rows:
         if not _comes(lambda: _value(connection, _IS_QUIET)):
             # sessions that a failed test has left
             connection.execute(_END_THE_BUSY)
-        if connection.execute(_SCHEMA.encode()).fetchall() != self._schema:
+        if not self.have_their_schema():
             raise SchemaChangedError(
                 "The former test has changed the schema: it needs a database of its own."
             )
