@@ -102,7 +102,7 @@ def hold_schedules(database: Database) -> None:
 
 # These answer when they are asked. The others act by themselves, or stand where a test may want to
 # stand: they end with the tests that have started them.
-ANSWERING = frozenset({"postgrest", "gateway", "functions"})
+ANSWERING = frozenset({"postgrest", "gateway"})
 
 
 class Running:
@@ -143,7 +143,7 @@ class Running:
         traceback: TracebackType | None,
     ) -> None:
         # what asks ends before what it asks
-        self.stop(*self.names - ANSWERING)
+        self.stop(*self.names - ANSWERING - {"functions"})
         self.stop("functions")
         self.stop(*self.names)
 
