@@ -39,17 +39,15 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Nothing of the developer's own projects may reach a test."""
     for name in list(os.environ):
         if name.startswith(SCRUBBED) and name not in KEPT:
             del os.environ[name]
-    # where modules are not cached beside their sources, each server and each command would compile
-    # all that it imports: a second of processor time
+    # Where modules are not cached beside their sources, each server and each command would compile
+    # all that it imports, a second of processor time, and each worker all tests, ten seconds.
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-        folder = tempfile.mkdtemp(prefix="rapport-tests-bytecode-")
-        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-        os.environ["PYTHONPYCACHEPREFIX"] = folder
+        os.environ["PYTHONPYCACHEPREFIX"] = str(PROJECT / ".rapport" / "bytecode")
 
 
 @pytest.hookimpl(wrapper=True)
