@@ -19,7 +19,7 @@ from rapport.local.stack.state import PROJECT, npm_folder
 from rapport.local.stack.supervisor import Supervisor
 from rapport.local.supabase.prepare import prepare
 from tests.migrations.baseline import load_schema
-from tests.stacks import FOLDER, Running, Start, copy_of
+from tests.stacks import FOLDER, TEMPLATE, WORLD_TEMPLATE, Running, Start, copy_of
 from tests.world import add_businesses
 
 SCRUBBED = (
@@ -39,17 +39,15 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Nothing of the developer's own projects may reach a test."""
     for name in list(os.environ):
         if name.startswith(SCRUBBED) and name not in KEPT:
             del os.environ[name]
-    # where modules are not cached beside their sources, each server and each command would compile
-    # all that it imports: a second of processor time
+    # Where modules are not cached beside their sources, each server and each command would compile
+    # all that it imports, a second of processor time, and each worker all tests, ten seconds.
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-        folder = tempfile.mkdtemp(prefix="rapport-tests-bytecode-")
-        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-        os.environ["PYTHONPYCACHEPREFIX"] = folder
+        os.environ["PYTHONPYCACHEPREFIX"] = str(PROJECT / ".rapport" / "bytecode")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -117,7 +115,7 @@ def prepared(cluster: Cluster) -> Database:
 @pytest.fixture(scope="session")
 def template(cluster: Cluster, prepared: Database) -> Database:
     """A database with the schema of sql/ and no rows; to be cloned, not used."""
-    database = cluster.clone_database(prepared, "template_schema")
+    database = cluster.clone_database(prepared, TEMPLATE)
     load_schema(database, PROJECT / "sql")
     return database
 
@@ -125,7 +123,7 @@ def template(cluster: Cluster, prepared: Database) -> Database:
 @pytest.fixture(scope="session")
 def world_template(cluster: Cluster, template: Database) -> Database:
     """A database with two businesses; to be cloned, not used."""
-    database = cluster.clone_database(template, "template_world")
+    database = cluster.clone_database(template, WORLD_TEMPLATE)
     add_businesses(database)
     return database
 

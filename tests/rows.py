@@ -18,9 +18,26 @@ _TABLES = """
     from pg_class c
     join pg_namespace n on n.oid = c.relnamespace
     where c.relkind = %s and c.relpersistence <> 't'
-        and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+        and n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'schema_watch')
     order by 1, 2
 """
+
+# To count the catalog's rows takes longer than most tests: it is done where a statement of schema
+# definition has been tried, as told by a sequence, which no rollback puts back.
+_WATCH = """
+    create schema schema_watch;
+    create sequence schema_watch.statements;
+    create function schema_watch.note() returns event_trigger
+    language plpgsql security definer set search_path = '' as $$
+    begin
+        perform nextval('schema_watch.statements');
+    end $$;
+    create event trigger watch_schema on ddl_command_end execute function schema_watch.note();
+    alter event trigger watch_schema enable always;
+    create event trigger watch_schema_drops on sql_drop execute function schema_watch.note();
+    alter event trigger watch_schema_drops enable always;
+"""
+_STATEMENTS = "select last_value from schema_watch.statements"
 
 # what statements of schema definition write to, counted with the transactions that wrote it;
 # without Postgres' own, and without the functions that are ours
@@ -31,7 +48,10 @@ _SCHEMA = " union all ".join(
         "pg_class": "where oid >= 16384",
         "pg_attribute": "where attrelid >= 16384",
         "pg_type": "where oid >= 16384",
-        "pg_proc": "where oid >= 16384 and pronamespace <> pg_my_temp_schema()",
+        "pg_proc": (
+            "where oid >= 16384 and pronamespace <> all"
+            " (array (select oid from pg_namespace where nspname ~ '^pg_temp_'))"
+        ),
         "pg_policy": "",
         "pg_trigger": "",
         "pg_constraint": "where oid >= 16384",
@@ -73,6 +93,8 @@ class Rows:
         self._database = database
         self._functions: sql.Composable | None = None
         self._connection = connection = self._connect()
+        if _value(connection, "select to_regnamespace('schema_watch') is null"):
+            connection.execute(_WATCH)
         self._schema = connection.execute(_SCHEMA.encode()).fetchall()
         tables = [sql.Identifier(*row) for row in connection.execute(_TABLES, ["r"]).fetchall()]
         contents = [(table, _read(connection, table)) for table in tables]
@@ -89,6 +111,16 @@ class Rows:
         )
         connection.execute(self._functions)
         self._marks = _value(connection, "select pg_temp.marks()")
+        self._statements = _value(connection, _STATEMENTS)
+
+    def have_their_schema(self) -> bool:
+        """Whether the schema is what it was."""
+        connection = self._session()
+        statements = _value(connection, _STATEMENTS)
+        if statements == self._statements:
+            return True
+        self._statements = statements
+        return connection.execute(_SCHEMA.encode()).fetchall() == self._schema
 
     def put_back(self) -> None:
         """Makes the rows what they were, once nobody writes any more.
@@ -100,7 +132,7 @@ class Rows:
         if not _comes(lambda: _value(connection, _IS_QUIET)):
             # sessions that a failed test has left
             connection.execute(_END_THE_BUSY)
-        if connection.execute(_SCHEMA.encode()).fetchall() != self._schema:
+        if not self.have_their_schema():
             raise SchemaChangedError(
                 "The former test has changed the schema: it needs a database of its own."
             )

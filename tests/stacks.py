@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import LiteralString
@@ -21,13 +21,24 @@ from rapport.local.stack import children
 from rapport.local.stack.npm import Binaries
 from rapport.local.stack.ports import choose_any
 from rapport.local.stack.postgres import Cluster, Database
+from rapport.local.stack.process import Process
 from rapport.local.stack.running import Stack
 from rapport.local.stack.state import PREFERRED_PORTS, new_stack, settings_file
-from rapport.local.stack.supervisor import ChildDiedError, Supervisor
+from rapport.local.stack.supervisor import (
+    POLL_INTERVAL,
+    START_TIMEOUT,
+    ChildDiedError,
+    ChildNotReadyError,
+)
 from rapport.server.serverless import SERVERLESS_FILE, Service
 from tests.rows import Rows
+from tests.world import add_businesses
 
 Start = Callable[..., Stack]
+
+# the databases to be cloned: the schema alone, and with two businesses
+TEMPLATE = "template_schema"
+WORLD_TEMPLATE = "template_world"
 
 # seconds until a server in the process answers
 PATIENCE_S = 15.0
@@ -89,6 +100,11 @@ def hold_schedules(database: Database) -> None:
         )
 
 
+# These answer when they are asked. The others act by themselves, or stand where a test may want to
+# stand: they end with the tests that have started them.
+ANSWERING = frozenset({"postgrest", "gateway"})
+
+
 class Running:
     """The children of a stack, started as they are asked for and stopped at the end.
 
@@ -100,7 +116,7 @@ class Running:
         self, database: Database, parent: Path, binaries: Binaries, **settings: object
     ) -> None:
         self.folder = parent / database.name
-        self.folder.mkdir()
+        (self.folder / "logs").mkdir(parents=True)
         cluster = database.cluster
         ports = choose_any(*PREFERRED_PORTS) | {"db_port": cluster.port}
         self._stack = new_stack(self.folder, ports).model_copy(
@@ -112,10 +128,12 @@ class Running:
         # a test that plays WhatsApp itself takes Metakocka alone
         every = (*children.every(self._stack, binaries), children.metakocka(self._stack))
         self._children = {child.name: child for child in every}
-        self._supervisor = Supervisor(self.folder)
+        self._processes: dict[str, Process] = {}
+        self._starting: dict[str, Process] = {}
+        # those that run though nobody has asked for them yet
+        self._left: set[str] = set()
 
     def __enter__(self) -> Running:
-        self._supervisor.__enter__()
         return self
 
     def __exit__(
@@ -124,48 +142,180 @@ class Running:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._supervisor.__exit__(kind, error, traceback)
+        # what asks ends before what it asks
+        self.stop(*self.names - ANSWERING - {"functions"})
+        self.stop("functions")
+        self.stop(*self.names)
+
+    @property
+    def settings(self) -> Stack:
+        """The stack's settings, of what is started and what isn't."""
+        return self._stack
 
     @property
     def names(self) -> set[str]:
         """The children that were started."""
-        return {process.child.name for process in self._supervisor.processes}
+        return set(self._processes)
 
     def start(self, *names: str) -> Stack:
         """Starts those of the named children that do not run; returns the stack's settings.
 
-        The names are those in `rapport.local.stack.children`.
+        The names are those in `rapport.local.stack.children`. Call it on the main thread, with
+        which the children end.
         """
-        for process in self._supervisor.processes:
+        for process in self._processes.values():
             if process.exit_status is not None:
                 raise ChildDiedError(process)
-        missing = [self._children[name] for name in names if name not in self.names]
-        if missing:
-            self._supervisor.start(*missing)
+        self.stop(*self._left - set(names))
+        self._left.clear()
+        for name in names:
+            if name not in self._processes:
+                self.begin(name)
+        self.wait(*names)
         return self._stack
+
+    def begin(self, name: str) -> None:
+        """Starts a child; it is ready later. Call it on the main thread."""
+        log = self.folder / "logs" / f"{name}.log"
+        process = Process(self._children[name], log, lambda _: None, append=True)
+        self._processes[name] = process
+        self._starting[name] = process
+
+    def wait(self, *names: str) -> None:
+        """Returns when the named children are ready.
+
+        Raises ChildDiedError or ChildNotReadyError.
+        """
+        deadline = time.monotonic() + START_TIMEOUT
+        for name in names:
+            process = self._starting.get(name)
+            while process and not process.child.is_ready():
+                if process.exit_status is not None:
+                    raise ChildDiedError(process)
+                if time.monotonic() > deadline:
+                    raise ChildNotReadyError(process, START_TIMEOUT)
+                time.sleep(POLL_INTERVAL)
+            self._starting.pop(name, None)
+
+    def stop(self, *names: str) -> None:
+        """Stops those of the named children that run, at the same time."""
+        stopped = [self._processes.pop(name) for name in names if name in self._processes]
+        for name in names:
+            self._starting.pop(name, None)
+        for process in stopped:
+            process.ask_to_stop()
+        for process in stopped:
+            process.wait()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was started runs."""
+        return all(process.exit_status is None for process in self._processes.values())
+
+    def hand_over(self) -> None:
+        """Others have the stack from now on: what acts by itself goes on if they start it first."""
+        self._left = set(self._processes) - ANSWERING
 
 
 class Shared:
     """A database and its stack, for tests that come one after another."""
 
-    def __init__(self, database: Database, running: Running, rows: Rows) -> None:
+    def __init__(self, database: Database, running: Running) -> None:
         self.database = database
         self.running = running
-        self._rows = rows
-        self._is_used = False
+        self._rows: dict[str, Rows] = {}
 
-    def renewed(self) -> Database:
-        """The database with its first rows; what its stack remembers is forgotten as well."""
-        if self._is_used:
-            stack = self.running.start()
-            for child, url in (
-                ("fakes", stack.whatsapp_url),
-                ("fakes", stack.metakocka_fake_url),
-                ("fakes", stack.push_url),
-                ("metakocka", stack.metakocka_fake_url),
-            ):
-                if child in self.running.names:
-                    httpx.post(f"{url}/_fake/reset", trust_env=False).raise_for_status()
-            self._rows.put_back()
-        self._is_used = True
+    def remember(self, name: str) -> None:
+        """Gives the present rows a name."""
+        self._rows[name] = Rows(self.database)
+
+    def renewed(self, name: str) -> Database:
+        """The database with the rows of that name; what its stack remembers is forgotten."""
+        stack = self.running.settings
+        for child, url in (
+            ("fakes", stack.whatsapp_url),
+            ("fakes", stack.metakocka_fake_url),
+            ("fakes", stack.push_url),
+            ("metakocka", stack.metakocka_fake_url),
+        ):
+            if child in self.running.names:
+                httpx.post(f"{url}/_fake/reset", trust_env=False).raise_for_status()
+        self._rows[name].put_back()
         return self.database
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no test has changed its schema or ended what it had not started."""
+        return self.running.is_whole and all(
+            rows.have_their_schema() for rows in self._rows.values()
+        )
+
+    def close(self) -> None:
+        for rows in self._rows.values():
+            rows.close()
+
+
+Open = Callable[[Database], AbstractContextManager[Shared]]
+
+
+class Sharing:
+    """The databases of a module's tests, each a copy of a template that has a stack."""
+
+    def __init__(self, open_: Open, ending: ExitStack) -> None:
+        self._open = open_
+        self._ending = ending
+        self._shared: dict[str, Shared] = {}
+
+    def of(self, template: Database) -> Shared:
+        """The copy of a template."""
+        if template.name not in self._shared:
+            self._shared[template.name] = self._ending.enter_context(self._open(template))
+        return self._shared[template.name]
+
+    def renewed(self, template: Database) -> Database:
+        """The copy of a template, with its first rows."""
+        return self.of(template).renewed(template.name)
+
+    def running(self, database: Database) -> Running:
+        """The stack on a database that is shared."""
+        [running] = {
+            shared.running for shared in self._shared.values() if shared.database == database
+        }
+        return running
+
+
+class Common:
+    """The database and the stack of all modules, but those with templates of their own.
+
+    They go from the first that asks to the folder's last test: servers that go on would read all
+    that later tests write.
+    """
+
+    def __init__(self, cluster: Cluster, open_: Open) -> None:
+        self._open = open_
+        self._template = Database(cluster, TEMPLATE)
+        self._world_template = Database(cluster, WORLD_TEMPLATE)
+        self._ending = ExitStack()
+        self._shared: Shared | None = None
+
+    def has(self, template: Database) -> bool:
+        return template in (self._template, self._world_template)
+
+    @contextmanager
+    def given(self) -> Iterator[Shared]:
+        """The one of all, which the next module has afterwards.
+
+        There is another where the last test of a module has changed its schema.
+        """
+        if self._shared and not self._shared.is_whole:
+            self.close()
+        if self._shared is None:
+            self._shared = self._ending.enter_context(self._open(self._template))
+            add_businesses(self._shared.database)
+            self._shared.remember(self._world_template.name)
+        yield self._shared
+        self._shared.running.hand_over()
+
+    def close(self) -> None:
+        self._shared = None
+        self._ending.close()

@@ -15,7 +15,7 @@ import boto3
 import httpx
 import psycopg
 import pytest
-from tests.stacks import Start
+from tests.stacks import Sharing, Start
 
 from rapport.local.fakes.whatsapp.payloads import encode, inbound_text, status_update
 from rapport.local.stack import children
@@ -139,6 +139,12 @@ def opened(start: Start, database: Database, binaries: Binaries) -> Iterator[Sys
     with psycopg.connect(database.url(), autocommit=True) as connection:
         add_number(connection)
         yield System(stack, binaries, connection)
+
+
+@pytest.fixture(scope="module")
+def share(share_of_module: Sharing) -> Sharing:
+    """PostgREST comes and goes, and the queue is one that is quick."""
+    return share_of_module
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.rows import dict_row
+from tests.commands import rapport
 from tests.workbooks import number, text, write
 
 from rapport.local.stack.postgres import Database
@@ -66,10 +67,8 @@ class Project:
 
     def run(self, *arguments: str | Path) -> tuple[int, str, str]:
         """The command's status, stdout and stderr."""
-        with self.start(*arguments) as process:
-            output, errors = process.communicate(timeout=120)
-        assert "Traceback" not in errors
-        return process.returncode, output, errors
+        done = rapport(("contacts", *map(str, arguments)), self._environment)
+        return done.returncode, done.stdout, done.stderr
 
     def import_(self, file: Path, *options: str) -> tuple[int, str]:
         status, output, _ = self.run("import", file, "--account", "alpine", *options)
@@ -465,12 +464,9 @@ def run_alone(
     home: Path, *options: str | Path, command: str = "import", **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """An import or export where no database answers."""
-    return subprocess.run(
-        [sys.executable, "-m", "rapport", "contacts", command, *options, "--account", "alpine"],
-        env={**os.environ, "RAPPORT_HOME": str(home), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
+    return rapport(
+        ("contacts", command, *map(str, options), "--account", "alpine"),
+        {**os.environ, "RAPPORT_HOME": str(home), **variables},
     )
 
 

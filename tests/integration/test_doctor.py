@@ -1,20 +1,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+from tests.commands import rapport
 
 
-def doctor(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rapport", "doctor"],
-        env={**os.environ, "RAPPORT_HOME": str(home), "COLUMNS": "200", **variables},
-        capture_output=True,
-        text=True,
-        check=False,
+def doctor(home: Path, **variables: str) -> CompletedProcess[str]:
+    return rapport(
+        ("doctor",), {**os.environ, "RAPPORT_HOME": str(home), "COLUMNS": "200", **variables}
     )
 
 

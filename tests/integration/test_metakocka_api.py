@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +11,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from tests.commands import rapport
 from tests.integration.desk import Desk, open_desk
 from tests.world import ALPINE, BAY, seed_uuid
 
@@ -226,23 +226,7 @@ def test_the_command_line_shows_differences_and_settles_them(desk: Desk) -> None
     }
 
     def sync(*options: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "rapport",
-                "sync",
-                "--account",
-                "695a15a5c526dbe7c085ece2",
-                *options,
-            ],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
+        done = rapport(("sync", "--account", "695a15a5c526dbe7c085ece2", *options), environment)
         return done.returncode, done.stdout
 
     status, shown = sync("--dry-run")

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import psycopg
 import pytest
 from psycopg.rows import dict_row
+from tests.commands import rapport
 from typer.testing import CliRunner
 
 from rapport.commands import app
@@ -74,29 +74,25 @@ class Inbox:
 
     def replay(
         self, *options: str, environment: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    ) -> CompletedProcess[str]:
         """Replays on this stack, as an operator of a hosted project would."""
         return self.run("replay", "--since", "2026-01-01", *options, environment=environment)
 
     def run(
         self, *arguments: str, environment: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    ) -> CompletedProcess[str]:
         """Runs a command on this stack."""
         given = {
             "SUPABASE_URL": self.stack.url,
             "SUPABASE_SECRET_KEY": self.stack.secret_key,
         }
-        return subprocess.run(
-            [sys.executable, "-m", "rapport", *arguments],
-            env={
+        return rapport(
+            arguments,
+            {
                 **os.environ,
                 **without_proxy(self.stack.host),
                 **(given if environment is None else environment),
             },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
         )
 
 

@@ -16,9 +16,10 @@ from urllib.parse import urlencode
 import httpx
 import psycopg
 import pytest
-from playwright.async_api import Locator, Page, Route, async_playwright, expect
+import pytest_asyncio
+from playwright.async_api import Browser, Locator, Page, Route, expect
 from tests.integration.client.portal import until
-from tests.web import node, package
+from tests.web import browser, node, package
 
 from rapport.local.stack.ports import choose_any
 from rapport.local.stack.postgres import Database
@@ -26,13 +27,15 @@ from rapport.local.stack.running import Stack
 from rapport.local.stack.state import PROJECT
 from rapport.local.supabase import keys
 
-CHROMIUM = Path("/usr/bin/chromium")
 # nothing listens there: what the page asks for is answered by the test
 ORIGIN = "http://localhost:65000"
 ACCOUNT = "a0000000-0000-4000-8000-00000000000a"
 CILKA = "c0000000-0000-4000-8000-00000000000a"
 CILKAS_LOGIN = "0a000000-0000-4000-8000-000000000003"
 ANDREJ = "0a000000-0000-4000-8000-000000000002"
+
+# one browser for all
+in_the_browser = pytest.mark.asyncio(loop_scope="module")
 
 
 @dataclass(frozen=True)
@@ -63,24 +66,20 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return Built(packed, project / "dist", checked.stdout.splitlines())
 
 
-@pytest.fixture
-async def page() -> AsyncIterator[Page]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--no-proxy-server",
-                # a page that comes from no server is not known to be of this machine
-                "--disable-features=LocalNetworkAccessChecks",
-            ],
-        )
-        page = await browser.new_page()
-        # what goes wrong in the page is shown where a test fails
-        page.on("console", lambda message: print(message.text))  # noqa: T201
-        page.on("pageerror", lambda error: print(error.message))  # noqa: T201
-        yield page
-        await browser.close()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chromium() -> AsyncIterator[Browser]:
+    async with browser.chromium() as chromium:
+        yield chromium
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(chromium: Browser) -> AsyncIterator[Page]:
+    page = await chromium.new_page()
+    # what goes wrong in the page is shown where a test fails
+    page.on("console", lambda message: print(message.text))  # noqa: T201
+    page.on("pageerror", lambda error: print(error.message))  # noqa: T201
+    yield page
+    await page.close()
 
 
 async def host(page: Page, folder: Path, settings: dict[str, str]) -> None:
@@ -183,6 +182,7 @@ def test_examples_and_types_of_the_package_are_right_to_a_strict_compiler(built:
     }
 
 
+@in_the_browser
 async def test_hooks_do_for_customers_what_their_examples_say(
     stack: Stack, built: Built, office: Office, page: Page
 ) -> None:
@@ -302,6 +302,7 @@ async def test_hooks_do_for_customers_what_their_examples_say(
     await expect(toasts).to_have_text(", ".join(told))
 
 
+@in_the_browser
 async def test_hooks_do_for_staff_what_their_examples_say(
     stack: Stack, built: Built, office: Office, page: Page
 ) -> None:
@@ -340,6 +341,7 @@ async def test_hooks_do_for_staff_what_their_examples_say(
     await expect(chat).to_have_text("Cilka Cerar")
 
 
+@in_the_browser
 async def test_the_page_of_readme_in_react_shows_a_customers_jobs_live(
     stack: Stack, built: Built, office: Office, page: Page
 ) -> None:
@@ -356,6 +358,7 @@ async def test_the_page_of_readme_in_react_shows_a_customers_jobs_live(
     await expect(page.locator("li")).to_contain_text("cancelled")
 
 
+@in_the_browser
 async def test_the_package_works_by_an_import_map(
     stack: Stack, built: Built, office: Office, page: Page
 ) -> None:
@@ -388,6 +391,7 @@ async def test_the_package_works_by_an_import_map(
 
 
 @pytest.mark.next
+@in_the_browser
 async def test_the_package_works_in_a_project_of_next(
     stack: Stack, office: Office, page: Page, tmp_path: Path
 ) -> None:

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
-from playwright.async_api import Page, expect
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
 from tests.web import browser, node
 from tests.web.browser import HIDE, TELL, running, show
 
@@ -17,11 +18,20 @@ from rapport.local.stack.running import Stack
 from rapport.local.stack.state import PROJECT
 from rapport.local.supabase import keys
 
+# one browser for all
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
-async def page() -> AsyncIterator[Page]:
-    """A page of a browser of its own."""
-    async with browser.context() as context:
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chromium() -> AsyncIterator[Browser]:
+    async with browser.chromium() as chromium:
+        yield chromium
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(chromium: Browser) -> AsyncIterator[Page]:
+    """A page of a window of its own."""
+    async with browser.context(chromium) as context:
         yield await browser.new_page(context)
 
 

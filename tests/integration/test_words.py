@@ -161,6 +161,15 @@ def rows_that_are_taken() -> dict[str, JSON]:
     }
 
 
+def rows_that_are_there(http: httpx.Client, table: str, key: str) -> str:
+    """A request for the rows as they are, without the hundreds that the walk adds to them."""
+    answer = http.get(f"/{table}", params={"select": key})
+    there = {row[key] for row in answer.json()} if answer.is_success else set()
+    if not there or None in there:
+        return f"/{table}?{key}=not.is.null"
+    return f"/{table}?{key}=in.({','.join(sorted(map(str, there)))})"
+
+
 WALKERS = ["olivia", "andrej", "vera", "cilka", "stranger"]
 
 
@@ -173,12 +182,17 @@ def test_whatever_is_written_is_taken_or_refused_in_words(stack: Stack, name: st
     with client(stack, name) as http:
         walk = Walk(http, wrong)
         described = http.get("/").json()
+        rows_there = {
+            table: rows_that_are_there(http, table, next(iter(definition["properties"])))
+            for table, definition in described["definitions"].items()
+        }
         for path, methods in described["paths"].items():
             table = path.removeprefix("/")
             if path == "/" or table.startswith("rpc/"):
                 continue
             properties = described["definitions"][table]["properties"]
             base = taken.get(table, {})
+            there = rows_there[table]
             # one that only this column makes wrong, and the column alone
             for column, described_column in properties.items():
                 walked += 1
@@ -187,9 +201,7 @@ def test_whatever_is_written_is_taken_or_refused_in_words(stack: Stack, name: st
                 tried = tried if name == "olivia" else tried[:1]
                 for value in tried:
                     walk.ask("POST", path, base | {column: value})
-                    walk.ask(
-                        "PATCH", f"{path}?{next(iter(properties))}=not.is.null", {column: value}
-                    )
+                    walk.ask("PATCH", there, {column: value})
                 walk.ask("POST", path, {column: None})
             walk.ask("POST", path, {})
             walk.ask("POST", path, [base, base])

@@ -79,9 +79,11 @@ def test_no_immutable_function_reads_a_table(catalog: psycopg.Connection[Any]) -
             from functions f
             where exists (
                 select
-                from pg_class c
+                from regexp_matches(
+                    f.prosrc, '\\m(?:from|join)\\s+(?:\\w+\\.)?(\\w+)\\M(?!\\()', 'g'
+                ) as source (names)
+                join pg_class c on c.relname = source.names[1]
                 where c.relkind in ('r', 'p', 'v')
-                  and f.prosrc ~ ('\\m(from|join)\\s+(\\w+\\.)?' || c.relname || '\\M(?!\\()')
             )
             union
             select f.oid, f.name, f.called, f.provolatile

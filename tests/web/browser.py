@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import BrowserContext, Page, Route, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, Route, async_playwright
 from tests.web import node
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -18,8 +18,28 @@ TELL = "document.dispatchEvent(new Event('visibilitychange'))"
 
 
 @asynccontextmanager
-async def context() -> AsyncIterator[BrowserContext]:
-    """A browser of its own."""
+async def chromium() -> AsyncIterator[Browser]:
+    """Debian's Chromium, which asks no proxy."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--no-proxy-server",
+                # a page that comes from no server is not known to be of this machine
+                "--disable-features=LocalNetworkAccessChecks",
+                # as tabs of a window that somebody looks at
+                "--disable-background-timer-throttling",
+                "--disable-renderer-backgrounding",
+            ],
+        )
+        yield browser
+        await browser.close()
+
+
+@asynccontextmanager
+async def context(of: Browser) -> AsyncIterator[BrowserContext]:
+    """A window of its own, which shares nothing with others of the browser."""
     modules = node.install()
     official = modules / "@supabase" / "supabase-js" / "dist" / "umd" / "supabase.js"
 
@@ -35,24 +55,11 @@ async def context() -> AsyncIterator[BrowserContext]:
             headers={"access-control-allow-origin": "*"},
         )
 
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--no-proxy-server",
-                # a page that comes from no server is not known to be of this machine
-                "--disable-features=LocalNetworkAccessChecks",
-                # as tabs of a window that somebody looks at
-                "--disable-background-timer-throttling",
-                "--disable-renderer-backgrounding",
-            ],
-        )
-        made = await browser.new_context()
-        await made.route(f"{ORIGIN}/**/*.js", file)
-        await made.route("https://esm.sh/**", package)
-        yield made
-        await browser.close()
+    made = await of.new_context()
+    await made.route(f"{ORIGIN}/**/*.js", file)
+    await made.route("https://esm.sh/**", package)
+    yield made
+    await made.close()
 
 
 async def new_page(of: BrowserContext, *, is_told: bool = True) -> Page:

@@ -8,10 +8,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.integration.client.portal import Portal, Servers
-from tests.stacks import Start
+from tests.stacks import Running
 from tests.world import World
 
-from rapport.local.stack.npm import Binaries
 from rapport.local.stack.postgres import Database
 
 
@@ -27,15 +26,8 @@ def world(database: Database) -> Iterator[World]:
 
 
 @pytest.fixture
-def portal(start: Start, world: World, binaries: Binaries) -> Iterator[Portal]:
-    stack = start("postgrest")
-    servers = Servers(stack, binaries)
-    servers.start_gateway()
-    try:
-        servers.wait_for_gateway()
-        yield Portal(stack, world, servers)
-    finally:
-        servers.stop_gateway()
+def portal(running: Running, world: World) -> Portal:
+    return Portal(running.start("postgrest", "gateway"), world, Servers(running))
 
 
 @pytest.fixture

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from tests.stacks import Running
 from tests.world import World, seed_uuid
 
 from rapport.client.live import LiveClient
 from rapport.client.timing import Timing
-from rapport.local.stack import children
-from rapport.local.stack.npm import Binaries
-from rapport.local.stack.process import Process
 from rapport.local.stack.running import Stack
 from rapport.local.supabase import keys
 
@@ -40,25 +37,17 @@ HEARING = Timing(slow_poll=600)
 class Servers:
     """The gateway, stopped and started again."""
 
-    def __init__(self, stack: Stack, binaries: Binaries) -> None:
-        self._child = {child.name: child for child in children.every(stack, binaries)}["gateway"]
-        self._folder = stack.folder / "logs"
-        self._process: Process | None = None
+    def __init__(self, running: Running) -> None:
+        self._running = running
 
     def start_gateway(self) -> None:
-        self._process = Process(self._child, self._folder / "gateway.log", lambda _: None)
+        self._running.begin("gateway")
 
     def wait_for_gateway(self) -> None:
-        deadline = time.monotonic() + SECONDS
-        while not self._child.is_ready():
-            assert time.monotonic() < deadline, "the gateway does not start"
-            time.sleep(0.02)
+        self._running.wait("gateway")
 
     def stop_gateway(self) -> None:
-        if self._process is not None:
-            self._process.ask_to_stop()
-            self._process.wait()
-            self._process = None
+        self._running.stop("gateway")
 
 
 class Portal:

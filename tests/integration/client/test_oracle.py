@@ -38,7 +38,7 @@ from tests.schema_types.schema import Schema
 from tests.sql.actors import connect_metakocka
 from tests.sql.inbound import edit, reaction, revoke
 from tests.sql.outbound import accept, ago, begin, claim, refuse
-from tests.stacks import Start
+from tests.stacks import Sharing, Start
 from tests.world import (
     ALPINE,
     ALPINE_NUMBER,
@@ -103,6 +103,12 @@ QUICK_MS = {
 # how Postgres and PostgREST say that they are being stopped
 AWAY = ("57P01", "57P02", "57P03", "08", "PGRST00", "PT503")
 GROUP = "HBgLMTY1MDM4Nzk0MzkVAgA"
+
+
+@pytest.fixture(scope="module")
+def share(share_of_module: Sharing) -> Sharing:
+    """All parts of the stack are stopped and started again."""
+    return share_of_module
 
 
 @pytest.fixture

@@ -110,7 +110,8 @@ async def test_tabs_miss_nothing_and_tell_nothing_twice_whatever_fails(portal: P
     cilka = portal.customer("cilka")
     faults = Faults(Random(SEED))
     async with (
-        browser.context() as context,
+        browser.chromium() as chromium,
+        browser.context(chromium) as context,
         Proxy(portal.stack.gateway_port, faults).serve() as proxy,
         Tabs(context, portal, proxy.url) as tabs,
     ):
