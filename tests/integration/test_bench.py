@@ -59,6 +59,23 @@ def test_every_message_of_a_steady_stream_is_heard(start: Start) -> None:
     assert figures.count == 10
 
 
+def test_a_soak_looks_at_all_parts_while_clients_come_and_go(start: Start) -> None:
+    stack = start("postgrest", "gateway", "functions")
+    load = soak.SoakLoad(
+        seconds=4, per_second=5, clients=2, stay_s=1, read_every_s=0.5, look_every_s=0.5
+    )
+
+    figures = soak.measure(stack, load)
+
+    assert (figures.sent, figures.heard.count) == (20, 20)
+    assert figures.reconnects >= 2
+    seen = figures.looks[-1]
+    assert {"postgres", "postgrest", "gateway"} <= set(seen.memory)
+    assert min(seen.memory.values()) > 0
+    assert seen.connections > 0
+    assert seen.size > 0
+
+
 def test_every_change_is_heard_in_a_page(start: Start) -> None:
     stack = start("postgrest", "gateway")
 
@@ -95,20 +112,3 @@ def test_what_leaves_a_stack_of_no_other_use(own_start: Start) -> None:
     for size in sizes:
         assert set(size.times) == set(size.pages) == set(growth.TITLES)
         assert all(pages > 0 for pages in size.pages.values())
-
-
-def test_a_soak_looks_at_all_parts_while_clients_come_and_go(start: Start) -> None:
-    stack = start("postgrest", "gateway", "functions")
-    load = soak.SoakLoad(
-        seconds=4, per_second=5, clients=2, stay_s=1, read_every_s=0.5, look_every_s=0.5
-    )
-
-    figures = soak.measure(stack, load)
-
-    assert (figures.sent, figures.heard.count) == (20, 20)
-    assert figures.reconnects >= 2
-    seen = figures.looks[-1]
-    assert {"postgres", "postgrest", "gateway"} <= set(seen.memory)
-    assert min(seen.memory.values()) > 0
-    assert seen.connections > 0
-    assert seen.size > 0
