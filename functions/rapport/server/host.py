@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route as Endpoint
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from rapport.errors import ConfigError
 from rapport.log import Crash, correlated, log_crash
@@ -128,11 +129,13 @@ def application(
         routes=[
             Endpoint("/health", _health),
             Endpoint("/ready", ready),
-            Endpoint("/{path:path}", gateway),
         ],
         middleware=[Middleware(AccessLog), *([Middleware(Cors, cors)] if cors else [])],
         lifespan=beside,
     )
+    # not as a route, which would take no line breaks
+    app.router.default = gateway
+    app.router.redirect_slashes = False
     app.state.end_reading = gateway.end
     return app
 
@@ -152,6 +155,9 @@ class _Gateway:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+            return
         for route, deployed in self._routes:
             parameters = route.match(scope["method"], scope["path"])
             if parameters is not None:

@@ -4,11 +4,13 @@
   statement of its sessions, those of functions too. Here no library can be loaded: requests are
   refused, functions are not checked; a test holds sql/ to the rule.
 - PostgREST 13 has dropped limits on writes and `Prefer: params=single-object`.
+- PostgREST reads addresses and headers as UTF-8, and answers 500 where they are not.
 """
 
 from __future__ import annotations
 
-from urllib.parse import unquote_plus
+from collections.abc import Iterable
+from urllib.parse import unquote_plus, unquote_to_bytes
 
 from starlette.responses import JSONResponse
 
@@ -34,6 +36,25 @@ def refusal(method: str, path: bytes, query: bytes, preferences: bytes) -> JSONR
     if command and not _has_filter(query):
         return _answer("21000", f"{command} requires a WHERE clause", None)
     return None
+
+
+def unreadable(target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> JSONResponse | None:
+    """The answer to a request that is not UTF-8; None for all others."""
+    if not _is_utf8(unquote_to_bytes(target)):
+        return _answer("PGRST100", "The address is not UTF-8", "Write bytes as %XX of UTF-8.")
+    for name, value in headers:
+        if not _is_utf8(value):
+            told = f"The header {name.decode('latin-1')} is not UTF-8"
+            return _answer("PGRST100", told, None)
+    return None
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _has_filter(query: bytes) -> bool:
