@@ -8,14 +8,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from rapport.local.stack.npm import Binaries
+from rapport.local.stack.postgres import Cluster, Database
 from tests.hostile import profiles
 from tests.hostile.sending import Victim, plant
 from tests.hostile.slow import SlowClients
 from tests.stacks import FOLDER, Running, copy_of
 from tests.world import World
-
-from rapport.local.stack.npm import Binaries
-from rapport.local.stack.postgres import Cluster, Database
 
 profiles.register()
 

@@ -56,7 +56,10 @@ def fault_of_function(answer: httpx.Response) -> str | None:
     """What is wrong with the shape of a refusal of /api, if anything."""
     if answer.status_code < 400:
         return None
-    told = answer.json()
+    try:
+        told = answer.json()
+    except ValueError:
+        return "a refusal that is no JSON"
     if not {"code", "message"} <= set(told) <= {"code", "message", "field", "hint"}:
         # what no function has seen is answered by API Gateway
         return None if set(told) == {"message"} else "a refusal of another shape"

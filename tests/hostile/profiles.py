@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 # inputs of a target with the share 1
 EXAMPLES = 30
-LONG_EXAMPLES = 2000
+LONG_EXAMPLES = 700
 LONG = "long"
 
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

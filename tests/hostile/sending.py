@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +18,13 @@ import httpx
 import jwt
 from psycopg import sql
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from rapport.local.stack.running import Stack
 from rapport.local.supabase.keys import mint_user_token
 from rapport.whatsapp.webhook import sign
+from tests.hostile.inside import Erp, File, answer_sync, read_file
 from tests.hostile.judge import (
     ALPINE_MARK,
     BAY_MARK,
@@ -73,27 +76,23 @@ class Frames:
     kind: Literal["frames"] = "frames"
 
 
-Input = Ask | Frames
+Input = Ask | Frames | File | Erp
 
 
-def written(target: str, given: Input) -> str:
-    """An input as a file of the corpus."""
-    return json.dumps({"target": target, **asdict(given)}, indent=1) + "\n"
-
-
-def read(file: Path) -> tuple[str, Input]:
-    """The target and the input of a file of the corpus."""
+def read(file: Path) -> Input:
+    """The input of a file of the corpus."""
     told = json.loads(file.read_text())
-    target: str = told.pop("target")
+    if told["kind"] in ("file", "erp"):
+        return (File if told["kind"] == "file" else Erp)(**told)
     if told["kind"] == "frames":
-        return target, Frames(**{**told, "frames": tuple(told["frames"])})
+        return Frames(**{**told, "frames": tuple(told["frames"])})
     headers = tuple((name, value) for name, value in told["headers"])
-    return target, Ask(**{**told, "headers": headers})
+    return Ask(**{**told, "headers": headers})
 
 
 def keep(target: str, given: Input) -> Path:
     """Writes a found input into the corpus."""
-    content = written(target, given)
+    content = json.dumps(asdict(given), indent=1) + "\n"
     name = hashlib.sha256(content.encode()).hexdigest()[:12]
     file = CORPUS / f"{target}-{name}.json"
     file.write_text(content)
@@ -102,6 +101,11 @@ def keep(target: str, given: Input) -> Path:
 
 class FaultError(AssertionError):
     """An input that was answered as no input may be."""
+
+    def __init__(self, fault: str, given: Input) -> None:
+        shown = repr(given)
+        super().__init__(f"{fault}\n{shown if len(shown) < 3000 else f'{shown:.3000} …'}")
+        self.given = given
 
 
 def plant(world: World) -> dict[str, str]:
@@ -225,14 +229,20 @@ class Victim:
         """A text with the ids of this run."""
         return PLACEHOLDER.sub(lambda found: self.ids[found[0]], text)
 
-    def judge(self, target: str, given: Input) -> None:
-        """Sends an input, and keeps it if its answer is a fault. Raises FaultError."""
+    def judge(self, given: Input) -> None:
+        """Sends an input. Raises FaultError."""
         self.sent += 1
-        fault = self.ask(given) if isinstance(given, Ask) else self.talk(given)
+        match given:
+            case Ask():
+                fault = self.ask(given)
+            case Frames():
+                fault = self.talk(given)
+            case File():
+                fault = read_file(given)
+            case _:
+                fault = answer_sync(given, self.world, self.stack)
         if fault is not None:
-            file = keep(target, given)
-            shown = repr(given) if len(repr(given)) < 3000 else f"{given!r:.3000} …"
-            raise FaultError(f"{fault}\n{shown}\nkept as {file.name}")
+            raise FaultError(fault, given)
 
     def ask(self, given: Ask) -> str | None:
         """What is wrong with the answer to a request, if anything."""
@@ -269,8 +279,11 @@ class Victim:
         fault = fault_of(answer, given.actor, sent)
         if fault is None and given.at == "functions":
             fault = fault_of_function(answer)
-        if fault is None and given.actor.startswith("forged:") and answer.status_code < 400:
-            fault = "a forged token was taken"
+        if fault is None and answer.status_code < 400:
+            if given.actor.startswith("forged:"):
+                fault = "a forged token was taken"
+            elif (given.at, given.actor, given.signed) == ("functions", "anonymous", False):
+                fault = "a stranger was served"
         return fault and f"{fault}: {answer.status_code} {answer.text[:500]}"
 
     def talk(self, given: Frames) -> str | None:
@@ -319,7 +332,7 @@ class Victim:
         )
 
 
-def _heard(socket: ClientConnection, version: str) -> list[str]:
+def _heard(socket: Connection, version: str) -> list[str]:
     """All that comes until the answer to a last heartbeat."""
     ref = "the-last-one"
     if version == "1.0.0":
@@ -363,13 +376,15 @@ def forged(stack: Stack, how: str) -> str:
     head, _, signature = right.split(".")
 
     def bare(header: object, payload: object = claims, end: str = "") -> str:
-        return ".".join((_b64(json.dumps(header).encode()), _b64(json.dumps(payload).encode()), end))
+        return ".".join(
+            (_b64(json.dumps(header).encode()), _b64(json.dumps(payload).encode()), end)
+        )
 
     def by_secret(payload: dict[str, Any], **header: Any) -> str:
         return jwt.encode(payload, "x" * 40, "HS256", headers=header)
 
     es = {"alg": "ES256", "typ": "JWT"}
-    return {
+    made: dict[str, Callable[[], str]] = {
         "none": lambda: bare({"alg": "none"}),
         "None": lambda: bare({"alg": "NoNe", "typ": "JWT"}, end=signature),
         "empty signature": lambda: bare(json.loads(base64.urlsafe_b64decode(head + "=="))),
@@ -397,4 +412,5 @@ def forged(stack: Stack, how: str) -> str:
         "array": lambda: bare([], [], signature),
         "long": lambda: "a" * 9000,
         "deep header": lambda: f"{_b64(b'[' * 6000)}.{_b64(b'{}')}.{signature}",
-    }[how]()
+    }
+    return made[how]()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from itertools import chain
 from typing import Self
 
 from rapport.local.stack.running import Stack
@@ -13,7 +14,6 @@ from rapport.server.host import AT_ONCE
 
 PATIENCE = 60.0  # seconds; the deadlines are 10
 BEYOND = 2
-
 
 
 class SlowClients:
@@ -42,7 +42,7 @@ class SlowClients:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in (*self.silent, *self.begun, *sum(self.bodies.values(), [])):
+        for one in chain(self.silent, self.begun, *self.bodies.values()):
             one.close()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from rapport.server.serverless import SERVERLESS_FILE, Service
-from tests.hostile import values
+from tests.hostile import inside, values
 from tests.hostile.sending import FORGERIES, Ask, Frames, Input
 from tests.world import World
 
@@ -47,7 +47,13 @@ OPERATORS = (
 )
 SELECTS = (
     *("*", "*,*", "id", "", "count()", "id.count()", "id.sum()", "max:id.max()", "id::text"),
-    *("*,messages(*)", "*,contacts(*)", "*,accounts(*)", "*,conversations!inner(*)", "...accounts(*)"),
+    *(
+        "*,messages(*)",
+        "*,contacts(*)",
+        "*,accounts(*)",
+        "*,conversations!inner(*)",
+        "...accounts(*)",
+    ),
     *("x:id,x:id", "id->a", "content->>a->b", "content->'a'", "*,messages(count)", "((", "*)(,"),
     *("id::regclass", "id::int[]", "*,labels!x(*)", "a" * 3000, "*," * 500 + "*", "\\", '"'),
     "messages(" * 40 + "*" + ")" * 40,
@@ -74,7 +80,10 @@ PROFILES = ("backend", "private", "auth", "pg_catalog", "", "public,private", "\
 KINDS = ("application/json", "text/csv", "application/x-www-form-urlencoded", "text/plain", "")
 RANGES = ("0-0", "0-", "-1", "5-2", "a-b", "0-99999999999999999999", "99999999-", "bytes=0-1")
 AUTH = (
-    *(("POST", path) for path in ("/signup", "/token", "/otp", "/recover", "/verify", "/magiclink")),
+    *(
+        ("POST", path)
+        for path in ("/signup", "/token", "/otp", "/recover", "/verify", "/magiclink")
+    ),
     *(("GET", path) for path in ("/user", "/settings", "/verify", "/authorize", "/admin/users")),
     *(("PUT", "/user"), ("POST", "/logout"), ("POST", "/resend"), ("POST", "/invite")),
     *(("POST", "/admin/users"), ("POST", "/admin/generate_link"), ("GET", "/factors")),
@@ -93,7 +102,13 @@ TOPICS = (
 )
 FILTERS = (
     *("id=eq.@bay.contact", "account_id=eq.@bay.account", "phone=like.+386%", "x", "id=in.(", ""),
-    *("id=in.(@bay.contact,x)", "name=gt.", "id=eq." + "9" * 400, "name=is.null", "name=match.(a+)+$"),
+    *(
+        "id=in.(@bay.contact,x)",
+        "name=gt.",
+        "id=eq." + "9" * 400,
+        "name=is.null",
+        "name=match.(a+)+$",
+    ),
 )
 EVENTS_OF_FRAMES = (
     *("phx_join", "phx_join", "phx_join", "broadcast", "presence", "access_token", "phx_leave"),
@@ -202,35 +217,13 @@ def functions(_: Catalog) -> Strategy:
     )
 
 
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inner = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
-    return [path, *(found for key, one in inner for found in _paths(one, (*path, key)))]
-
-
-def _changed(value: Any, path: tuple[Any, ...], put: Any) -> Any:
-    if not path:
-        return put
-    key, *rest = path
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[key] = _changed(copy[key], tuple(rest), put)
-    return copy
-
-
 @st.composite
 def _webhook(draw: st.DrawFn) -> Input:
     event = draw(st.sampled_from(EVENTS))
-    for _ in range(draw(st.integers(1, 3))):
-        path = draw(st.sampled_from(_paths(event)))
-        event = _changed(event, path, draw(values.values(FIELDS)))
-        if not isinstance(event, dict | list):
-            break
-    body = draw(st.one_of(st.just(values.text_of(event)), st.just(values.text_of(event)), values.raw_json))
+    event = inside.changed(draw, event, values.values(FIELDS), draw(st.integers(1, 3)))
+    body = draw(
+        st.one_of(st.just(values.text_of(event)), st.just(values.text_of(event)), values.raw_json)
+    )
     signed = draw(st.sampled_from([True, True, True, False]))
     headers = [("content-type", "application/json")]
     if not signed:
@@ -249,7 +242,9 @@ _rest_headers = st.lists(
         st.tuples(st.just("prefer"), st.sampled_from(PREFERENCES)),
         st.tuples(st.just("accept"), st.sampled_from(ACCEPTS)),
         st.tuples(st.just("range"), st.sampled_from(RANGES)),
-        st.tuples(st.sampled_from(("accept-profile", "content-profile")), st.sampled_from(PROFILES)),
+        st.tuples(
+            st.sampled_from(("accept-profile", "content-profile")), st.sampled_from(PROFILES)
+        ),
         st.tuples(st.just("x-forwarded-for"), st.sampled_from(HEADERS)),
     ),
     max_size=2,
@@ -259,10 +254,14 @@ _rest_headers = st.lists(
 
 @st.composite
 def _filters(draw: st.DrawFn, columns: dict[str, str]) -> str:
-    names = st.sampled_from([*columns, *columns, "x", "id->a", "content->>a", "messages.id", '"id"'])
+    names = st.sampled_from(
+        [*columns, *columns, "x", "id->a", "content->>a", "messages.id", '"id"']
+    )
     parts = []
     for _ in range(draw(st.integers(0, 3))):
-        kind = draw(st.sampled_from(("filter", "filter", "filter", "select", "order", "logic", "count")))
+        kind = draw(
+            st.sampled_from(("filter", "filter", "filter", "select", "order", "logic", "count"))
+        )
         if kind == "filter":
             value = draw(st.one_of(values.texts, values.ids, st.just("null"), st.just("(1,2)")))
             parts.append(
@@ -277,7 +276,9 @@ def _filters(draw: st.DrawFn, columns: dict[str, str]) -> str:
             name = draw(st.sampled_from(("or", "and", "not.or", "messages.or", "or.and")))
             parts.append(f"{name}={draw(st.sampled_from(LOGIC))}")
         else:
-            name = draw(st.sampled_from(("limit", "offset", "messages.limit", "columns", "on_conflict")))
+            name = draw(
+                st.sampled_from(("limit", "offset", "messages.limit", "columns", "on_conflict"))
+            )
             parts.append(f"{name}={values.percent(draw(values.texts))}")
     return "&".join(parts) or draw(st.sampled_from(["", *values.QUERIES]))
 
@@ -320,7 +321,13 @@ def writes(catalog: Catalog) -> Strategy:
         kind = draw(st.sampled_from(("application/json", "application/json", *KINDS)))
         headers = (("content-type", kind), *draw(_rest_headers))
         return Ask(
-            "gateway", draw(st.sampled_from(STAFF)), method, f"/rest/v1/{table}", query, headers, body
+            "gateway",
+            draw(st.sampled_from(STAFF)),
+            method,
+            f"/rest/v1/{table}",
+            query,
+            headers,
+            body,
         )
 
     return ask()
@@ -348,11 +355,15 @@ def calls(catalog: Catalog) -> Strategy:
                 for key, value in given.items()
             )
             return Ask("gateway", actor, "GET", path, query, headers)
-        body = draw(
-            st.one_of(*[st.just(values.text_of(given))] * 9, values.raw_json)
-        )
+        body = draw(st.one_of(*[st.just(values.text_of(given))] * 9, values.raw_json))
         return Ask(
-            "gateway", actor, "POST", path, "", (("content-type", "application/json"), *headers), body
+            "gateway",
+            actor,
+            "POST",
+            path,
+            "",
+            (("content-type", "application/json"), *headers),
+            body,
         )
 
     return ask()
@@ -400,7 +411,9 @@ def _join(draw: st.DrawFn) -> Any:
     binding = {
         "event": draw(st.sampled_from(("*", "INSERT", "DELETE", "x", None, 7))),
         "schema": draw(st.sampled_from(("public", "private", "auth", "*", "é", None))),
-        "table": draw(st.sampled_from(("messages", "contacts", "customers", "jobs", "users", "*", "\x00"))),
+        "table": draw(
+            st.sampled_from(("messages", "contacts", "customers", "jobs", "users", "*", "\x00"))
+        ),
         "filter": draw(st.sampled_from(FILTERS)),
     }
     config = {
@@ -469,7 +482,9 @@ def posts(_: Catalog) -> Strategy:
     return st.builds(
         ask,
         st.sampled_from(READERS),
-        st.sampled_from(("/broadcast", "/broadcast/{id}/events/x", "/broadcast/x/events/{id}", "/{id}")),
+        st.sampled_from(
+            ("/broadcast", "/broadcast/{id}/events/x", "/broadcast/x/events/{id}", "/{id}")
+        ),
         st.sampled_from(values.SEGMENTS),
         st.sampled_from(("", "private=true", *values.QUERIES)),
         st.sampled_from(KINDS),
@@ -478,7 +493,14 @@ def posts(_: Catalog) -> Strategy:
 
 
 def pages(_: Catalog) -> Strategy:
-    paths = ("/{id}", "/_mail/{id}", "/_mail/messages", "/phone/messages", "/dashboard/{id}", "/assets/{id}")
+    paths = (
+        "/{id}",
+        "/_mail/{id}",
+        "/_mail/messages",
+        "/phone/messages",
+        "/dashboard/{id}",
+        "/assets/{id}",
+    )
 
     def ask(method: str, path: str, segment: str, query: str, body: str, accept: str) -> Input:
         headers = (("accept", accept), ("content-type", "application/json"))
@@ -497,6 +519,18 @@ def pages(_: Catalog) -> Strategy:
     )
 
 
+def tables(_: Catalog) -> Strategy:
+    return inside.files()
+
+
+def workbooks(_: Catalog) -> Strategy:
+    return inside.books()
+
+
+def partners(_: Catalog) -> Strategy:
+    return inside.erps()
+
+
 TARGETS = [
     Target("functions", functions, 2),
     Target("webhooks", webhooks, 2),
@@ -508,4 +542,8 @@ TARGETS = [
     Target("frames", frames),
     Target("posts", posts, 0.5),
     Target("pages", pages, 0.5),
+    Target("tables", tables),
+    # each starts a process
+    Target("workbooks", workbooks, 0.2),
+    Target("partners", partners),
 ]

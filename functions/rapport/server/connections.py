@@ -63,14 +63,13 @@ class HttpConnection(H11Protocol):
 
     @property
     def _is_served(self) -> bool:
-        """Whether a request is at work, or the connection has become a websocket."""
-        if self.transport.get_protocol() is not self:
-            return True
-        return self.cycle is not None and not self.cycle.response_complete
+        """Whether a request has no whole answer yet; one for a websocket gets its answer there."""
+        return self.conn.our_state in (h11.SEND_RESPONSE, h11.SEND_BODY)
 
     def _give_up(self) -> None:
         self._head = None
-        if self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:
+        begun, _ = self.conn.trailing_data
+        if begun and self.conn.our_state is h11.IDLE:
             self.transport.write(_TOO_SLOW)
         self.transport.close()
 
