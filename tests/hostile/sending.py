@@ -247,9 +247,9 @@ class Victim:
     def ask(self, given: Ask) -> str | None:
         """What is wrong with the answer to a request, if anything."""
         base = self.stack.url if given.at == "gateway" else self.stack.functions_url
-        http = self._http.setdefault(
-            given.at, httpx.Client(base_url=base, trust_env=False, timeout=PATIENCE)
-        )
+        if given.at not in self._http:
+            self._http[given.at] = httpx.Client(base_url=base, trust_env=False, timeout=PATIENCE)
+        http = self._http[given.at]
         raw = self.filled(given.path + ("?" + given.query if given.query else ""))
         body = None if given.body is None else self.filled(given.body).encode("latin-1")
         headers = [

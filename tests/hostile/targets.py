@@ -340,7 +340,7 @@ def calls(catalog: Catalog) -> Strategy:
         arguments = catalog.functions[name]
         # most with all of their arguments: others are no such function
         given = {
-            argument: draw(values.typed(type_))
+            argument: draw(values.cursors() if argument == "cursor" else values.typed(type_))
             for argument, type_ in arguments.items()
             if draw(st.integers(0, 5))
         }
@@ -454,7 +454,8 @@ def _frames(draw: st.DrawFn) -> Input:
             )
         )
         frames.append(frame)
-    return Frames(draw(st.sampled_from(READERS)), version, tuple(frames))
+    forged = [f"forged:{how}" for how in FORGERIES if how not in ("not base64", "long")]
+    return Frames(draw(st.sampled_from((*READERS, *READERS, *forged))), version, tuple(frames))
 
 
 def _binary(content: bytes) -> str:
