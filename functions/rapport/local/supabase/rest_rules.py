@@ -4,8 +4,8 @@
   statement of its sessions, those of functions too. Here no library can be loaded: requests are
   refused, functions are not checked; a test holds sql/ to the rule.
 - PostgREST 13 has dropped limits on writes and `Prefer: params=single-object`.
-- PostgREST reads addresses and headers as UTF-8, and answers 500 where they are not. For brackets in
-  brackets it takes time that grows with the square of their depth: 20 s for 6,000.
+- PostgREST reads addresses and headers as UTF-8, and answers 500 where they are not. For brackets
+  in brackets it takes time that grows with the square of their depth: 20 s for 6,000.
 """
 
 from __future__ import annotations
