@@ -265,12 +265,12 @@ class Victim:
         if given.signed and body is not None:
             signature = sign(body, self.stack.whatsapp_app_secret)
             headers.append((b"x-hub-signature-256", signature.encode()))
-        url = httpx.URL(base, raw_path=raw.encode("latin-1"))
         try:
+            url = httpx.URL(base, raw_path=raw.encode("latin-1"))
             answer = http.request(given.method, url, headers=headers, content=body)
         except httpx.TimeoutException:
             return "no answer in time"
-        except httpx.LocalProtocolError:
+        except (httpx.LocalProtocolError, httpx.InvalidURL):
             # the client itself sends no such thing
             return None
         except httpx.TransportError as error:
