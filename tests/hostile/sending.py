@@ -44,6 +44,8 @@ CORPUS = Path(__file__).parent / "corpus"
 PATIENCE = 60  # seconds; a statement may take 8
 # columns that other rows or other systems are found by
 KEYS = re.compile(r"(_id|^id|_key|_hash|_code|^phone.*|display_phone_number|time_zone|country)$")
+# what the functions tell everybody
+OPEN = {"/api/openapi.json"}
 DESK = {"conversation_notes", "labels", "saved_replies"}
 # a websocket may be closed for these: left, wrong data, too large, too slow
 FAIR_ENDS = {1000, 1001, 1003, 1007, 1008, 1009, 1013}
@@ -282,7 +284,9 @@ class Victim:
         if fault is None and answer.status_code < 400:
             if given.actor.startswith("forged:"):
                 fault = "a forged token was taken"
-            elif (given.at, given.actor, given.signed) == ("functions", "anonymous", False):
+            elif (given.at, given.actor, given.signed) == ("functions", "anonymous", False) and (
+                given.path not in OPEN
+            ):
                 fault = "a stranger was served"
         return fault and f"{fault}: {answer.status_code} {answer.text[:500]}"
 
