@@ -174,6 +174,13 @@ async def test_what_has_no_route_is_404(method: str, path: str) -> None:
     assert response.status_code == 404
 
 
+async def test_what_no_function_serves_is_404_as_api_gateway_says_it() -> None:
+    async with serve(deployed(echo, "GET /orders/{id}")) as client:
+        for path in ("/other", "/orders/7/", "/health/", "/other%0d%0a", "/%0A/x"):
+            response = await client.get(path)
+            assert (response.status_code, response.json()) == (404, {"message": "Not Found"})
+
+
 async def test_a_body_above_the_gateways_limit_is_413() -> None:
     async with serve(deployed(echo, "POST /")) as client:
         response = await client.post("/", content=bytes(BODY_LIMIT + 1))

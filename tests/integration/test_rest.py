@@ -188,6 +188,23 @@ def test_what_newer_versions_have_dropped_is_refused(user: httpx.Client) -> None
     assert (answer.status_code, answer.json()["code"]) == (400, "PGRST122")
 
 
+@pytest.mark.parametrize(
+    ("query", "accept"),
+    [
+        ("limit=%FF", "*/*"),
+        ("", "\xff"),
+        # in brackets of conditions and of tables; it would take seconds to read
+        (f"or=({'or(' * 3000}id.is.null{')' * 3001}", "*/*"),
+        (f"select={'notes(' * 3000}*{')' * 3000}", "*/*"),
+    ],
+)
+def test_what_postgrest_can_not_read_is_refused(
+    user: httpx.Client, query: str, accept: str
+) -> None:
+    answer = user.get(f"/rest/v1/notes?{query}", headers=[(b"accept", accept.encode("latin-1"))])
+    assert (answer.status_code, answer.json()["code"]) == (400, "PGRST100")
+
+
 def test_a_query_arrives_as_it_was_written(user: httpx.Client) -> None:
     bodies = ["a,b", 'say "hi"', "100%", "čšž +&="]
     rows = [{"id": number, "body": body} for number, body in enumerate(bodies)]

@@ -13,7 +13,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -25,8 +25,10 @@ from rapport.local import site
 from rapport.local.origins import OwnOrigin
 from rapport.local.stack.logins import LOGINS, PHONES
 from rapport.local.stack.running import Stack
+from rapport.server.bodies import Bodies, BodyError
 
 MAX_BODY_BYTES = 32 * 1024
+BODIES_ROOM = 100 * MAX_BODY_BYTES
 # what a name by content stands for never changes
 KEPT_FOR_EVER = "public, max-age=31536000, immutable"
 
@@ -52,6 +54,7 @@ class Pages:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
+        self._bodies = Bodies(limit=MAX_BODY_BYTES, room=BODIES_ROOM)
         own = OwnOrigin.of(stack)
         self._http = httpx.AsyncClient(trust_env=False, timeout=10, verify=trusted())
         files = _Site(stack)
@@ -87,11 +90,13 @@ class Pages:
 
     async def _write(self, request: Request) -> Response:
         """Brings a message as the customer's phone would."""
-        body = await request.body()
-        if len(body) > MAX_BODY_BYTES:
-            return _refused(413, f"A message has at most {MAX_BODY_BYTES} bytes.")
         try:
-            message = PhoneMessage.model_validate_json(body)
+            async with self._bodies.read(request) as body:
+                message = PhoneMessage.model_validate_json(body)
+        except BodyError as error:
+            return _refused(error.status, str(error), error.headers)
+        except ClientDisconnect:
+            return Response(status_code=400)
         except ValidationError as error:
             fault = error.errors()[0]
             return _refused(422, f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}")
@@ -241,5 +246,5 @@ def _kept_to(own: OwnOrigin, handler: Handler) -> Handler:
     return answer
 
 
-def _refused(status: int, message: str) -> Response:
-    return JSONResponse({"error": message}, status_code=status)
+def _refused(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": message}, status_code=status, headers=headers)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rapport.server.overload import RETRY_AFTER
 
@@ -34,7 +36,7 @@ class _Coming:
 
 
 class Bodies:
-    """The bodies of one function's requests; for one event loop.
+    """The bodies of one application's requests; for one event loop.
 
     A body is held until its request is answered. Where there is no room for another, the one that
     has been coming the longest gives way, so that slow clients do not hold up quick ones.
@@ -127,3 +129,53 @@ class Bodies:
             f"The body did not come within {self._seconds:g} seconds. Send the request again.",
             close,
         )
+
+
+def _never() -> bool:
+    return False
+
+
+class BodyFirst:
+    """An ASGI application whose requests begin once all of their bodies is there.
+
+    So a slow client takes no place of a bounded application. If that is full, it refuses the
+    request itself, whose body is not read.
+    """
+
+    def __init__(
+        self, app: ASGIApp, bodies: Bodies, *, is_full: Callable[[], bool] = _never
+    ) -> None:
+        self._app = app
+        self._bodies = bodies
+        self._is_full = is_full
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _has_body(scope) or self._is_full():
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with self._bodies.read(Request(scope, receive)) as body:
+                await self._app(scope, _from_the_start(body, receive), send)
+        except BodyError as error:
+            refusal = JSONResponse({"message": str(error)}, error.status, error.headers)
+            await refusal(scope, receive, send)
+        except ClientDisconnect:
+            return
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+
+
+def _from_the_start(body: bytes, receive: Receive) -> Receive:
+    """What an application receives of a request whose body was read."""
+    is_read = False
+
+    async def again() -> Message:
+        nonlocal is_read
+        if is_read:
+            return await receive()
+        is_read = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

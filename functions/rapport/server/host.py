@@ -12,15 +12,16 @@ import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route as Endpoint
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from rapport.errors import ConfigError
 from rapport.log import Crash, correlated, log_crash
 from rapport.server.access_log import AccessLog, Asked
-from rapport.server.bodies import Bodies, BodyError
+from rapport.server.bodies import Bodies, BodyFirst
 from rapport.server.calls import Calls
 from rapport.server.cors import Cors, CorsRules
 from rapport.server.events import Event, FunctionAnswer, InvocationContext, http_event
@@ -128,11 +129,13 @@ def application(
         routes=[
             Endpoint("/health", _health),
             Endpoint("/ready", ready),
-            Endpoint("/{path:path}", gateway),
         ],
         middleware=[Middleware(AccessLog), *([Middleware(Cors, cors)] if cors else [])],
         lifespan=beside,
     )
+    # not as a route, which would take no line breaks
+    app.router.default = gateway
+    app.router.redirect_slashes = False
     app.state.end_reading = gateway.end
     return app
 
@@ -143,19 +146,18 @@ class _Gateway:
     def __init__(self, routes: list[tuple[Route, Deployed]], files_url: str | None) -> None:
         self._routes = routes
         # each function has its own limits, so that a slow one does not hold up the others
+        self._bodies = {
+            deployed.name: Bodies(limit=BODY_LIMIT, room=BODIES_ROOM) for _, deployed in routes
+        }
         self._applications = {
-            deployed.name: _Reading(
-                Bounded(
-                    _Invocation(deployed, files_url),
-                    at_once=AT_ONCE,
-                    waiting=WAITING,
-                    ends_with_client=False,
-                )
-            )
+            deployed.name: _bounded(_Invocation(deployed, files_url), self._bodies[deployed.name])
             for _, deployed in routes
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+            return
         for route, deployed in self._routes:
             parameters = route.match(scope["method"], scope["path"])
             if parameters is not None:
@@ -167,29 +169,13 @@ class _Gateway:
 
     def end(self) -> None:
         """Waits for no body any longer: the process stops."""
-        for one in self._applications.values():
-            one.bodies.end()
+        for bodies in self._bodies.values():
+            bodies.end()
 
 
-class _Reading:
-    """Reads the body before the request takes one of the function's places."""
-
-    def __init__(self, app: Bounded) -> None:
-        self._app = app
-        self.bodies = Bodies(limit=BODY_LIMIT, room=BODIES_ROOM)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._app.is_full:
-            # refused before its body is read
-            await self._app(scope, receive, send)
-            return
-        try:
-            async with self.bodies.read(Request(scope, receive)) as body:
-                await self._app({**scope, "rapport.body": body}, receive, send)
-        except BodyError as error:
-            await _message(error.status, str(error), error.headers)(scope, receive, send)
-        except ClientDisconnect:
-            return
+def _bounded(invocation: _Invocation, bodies: Bodies) -> BodyFirst:
+    bounded = Bounded(invocation, at_once=AT_ONCE, waiting=WAITING, ends_with_client=False)
+    return BodyFirst(bounded, bodies, is_full=lambda: bounded.is_full)
 
 
 class _Invocation:
@@ -204,7 +190,7 @@ class _Invocation:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request, asked: Asked) -> Response:
-        body = request.scope["rapport.body"]
+        body = await request.body()
         parameters = request.scope["rapport.parameters"]
         event = http_event(request, body, asked.route or "", parameters, asked.id)
         try:

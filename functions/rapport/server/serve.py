@@ -23,6 +23,7 @@ from rapport.connections import trusted
 from rapport.errors import ConfigError, RapportError
 from rapport.log import described, log_crash, logger
 from rapport.server.calls import Calls
+from rapport.server.connections import HttpConnection
 from rapport.server.environment import REMEDY, has_work, require_settings, tell_missing, wake_secret
 from rapport.server.event_source import run_source
 from rapport.server.events import schedule_event
@@ -197,6 +198,7 @@ async def serve(host: Host, listening: socket.socket) -> list[str]:
             access_log=False,
             timeout_graceful_shutdown=max(1, round(limit)),
             backlog=BACKLOG,
+            http=HttpConnection,
         )
     )
     stopped = asyncio.Event()

@@ -33,6 +33,8 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%u@%d ",
+    # without the details of errors, which quote whole rows
+    "log_error_verbosity": "terse",
     # as on a hosted project: Realtime streams the write-ahead log
     "wal_level": "logical",
     "max_connections": "60",

@@ -16,11 +16,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from rapport.local.pages import Pages
 from rapport.local.stack.running import STACK_VARIABLE, Stack
+from rapport.local.supabase.auth.http import MAX_BODY_BYTES as MAX_LOGIN_BYTES
 from rapport.local.supabase.auth.service import AuthService
 from rapport.local.supabase.connections import (
     PING_SECONDS,
@@ -30,9 +31,12 @@ from rapport.local.supabase.connections import (
 )
 from rapport.local.supabase.gatekeeper import ProjectKeys, RealtimeKeys, RequireApiKey
 from rapport.local.supabase.keys import KeySet, TokenError, verify
+from rapport.local.supabase.realtime.posting import MAX_BODY_BYTES as MAX_POST_BYTES
 from rapport.local.supabase.realtime.service import RealtimeService
 from rapport.local.supabase.rest import MAX_CONNECTIONS, RestProxy
 from rapport.local.supabase.shares import Shares
+from rapport.server.bodies import Bodies, BodyFirst
+from rapport.server.connections import HttpConnection
 from rapport.server.memory import release_memory
 from rapport.server.overload import Bounded
 
@@ -44,6 +48,14 @@ POSTS_AT_ONCE = 20
 BACKLOG = 256
 # requests of each service that wait; each waits 5 s at most
 WAITING = 200
+
+# bytes of one body. A webhook of 10 MB reaches the database as text and as items.
+REST_BODY = 32 * 1024 * 1024
+# the services themselves refuse less, in their own words
+LOGIN_BODY = 2 * MAX_LOGIN_BYTES
+POST_BODY = 2 * MAX_POST_BYTES
+# bodies of one service that are held at the same time, as many as are largest
+LARGEST_AT_ONCE = 4
 
 # answer headers that pages may read, beside the standard ones
 EXPOSED_HEADERS = (
@@ -107,15 +119,18 @@ def create_app(stack: Stack) -> Starlette:
         auth.app, at_once=LOGINS_AT_ONCE, waiting=WAITING, ends_with_client=False
     )
     bounded_posting = Bounded(realtime.posting, at_once=POSTS_AT_ONCE, waiting=WAITING)
+    read_rest = _body_first(shared_rest, bounded_rest, REST_BODY)
+    read_auth = _body_first(bounded_auth, bounded_auth, LOGIN_BODY)
+    read_posting = _body_first(bounded_posting, bounded_posting, POST_BODY)
     # keys that everybody may see, and what the links in mails lead to
     open_paths = frozenset({"/auth/v1/.well-known/jwks.json", "/auth/v1/verify"})
     gateway = Starlette(
         routes=[
             Route("/health", _health),
-            Mount("/rest/v1", RequireApiKey(shared_rest, keys)),
-            Mount("/auth/v1", RequireApiKey(bounded_auth, keys, open_paths=open_paths)),
+            Mount("/rest/v1", RequireApiKey(read_rest, keys)),
+            Mount("/auth/v1", RequireApiKey(read_auth, keys, open_paths=open_paths)),
             Mount("/_mail", auth.inbox),
-            Mount("/realtime/v1/api", RequireApiKey(bounded_posting, keys)),
+            Mount("/realtime/v1/api", RequireApiKey(read_posting, keys)),
             *realtime.routes,
             *(
                 route(path, NotServed(sentence))
@@ -158,6 +173,7 @@ def main() -> None:
         timeout_graceful_shutdown=2,
         # connections that wait to be accepted
         backlog=BACKLOG,
+        http=HttpConnection,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ws=WebsocketConnection,
         ws_ping_interval=PING_SECONDS,
@@ -165,6 +181,11 @@ def main() -> None:
         ws_max_size=MAX_FRAME_BYTES,
         ws_per_message_deflate=False,
     )
+
+
+def _body_first(app: ASGIApp, bounded: Bounded, limit: int) -> BodyFirst:
+    bodies = Bodies(limit=limit, room=LARGEST_AT_ONCE * limit)
+    return BodyFirst(app, bodies, is_full=lambda: bounded.is_full)
 
 
 async def _health(_: Request) -> Response:

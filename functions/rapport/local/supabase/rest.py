@@ -72,10 +72,13 @@ class RestProxy:
         await self._transport.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = rest_rules.refusal(
+        path = scope["raw_path"].removeprefix(PREFIX)
+        query = _without_key(scope["query_string"])
+        refused = rest_rules.unreadable(path + b"?" + query, scope["headers"])
+        refused = refused or rest_rules.refusal(
             scope["method"],
-            scope["raw_path"].removeprefix(PREFIX),
-            _without_key(scope["query_string"]),
+            path,
+            query,
             b",".join(value for name, value in scope["headers"] if name == b"prefer"),
         )
         if refused:

@@ -27,6 +27,8 @@ from rapport.local.supabase.realtime.outbox import FrameQueue, SlowClientError
 # Phoenix' own; clients send a heartbeat every 25 s
 SILENCE_SECONDS = 60.0
 WITHOUT_CHANNEL_SECONDS = 600.0
+# for a client that never joins a channel
+FIRST_JOIN_SECONDS = 60.0
 MAX_CHANNELS = 100
 # Source: the default limit of a Realtime project
 MAX_BROADCAST_BYTES = 3_000 * 1024
@@ -67,7 +69,8 @@ class Socket:
         self._services = services
         self._outbox = FrameQueue()
         self._channels: dict[str, Channel] = {}
-        self._had_channel_at = time.monotonic()
+        self._had_channel_at = self._began_at = time.monotonic()
+        self._has_joined = False
 
     async def run(self) -> None:
         """Serves the client until it leaves, is silent too long, breaks the protocol or falls
@@ -106,7 +109,7 @@ class Socket:
     async def _receive(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(SILENCE_SECONDS):
+                async with asyncio.timeout(self._patience()):
                     received = await self._websocket.receive()
             except TimeoutError:
                 raise SocketEndError(NORMAL_CLOSURE) from None
@@ -121,6 +124,13 @@ class Socket:
                 raise SocketEndError(INVALID_DATA) from None
             await self._handle(message)
             self._check_channels()
+
+    def _patience(self) -> float:
+        """The seconds until the socket ends, if nothing more comes."""
+        if self._has_joined:
+            return SILENCE_SECONDS
+        left = self._began_at + FIRST_JOIN_SECONDS - time.monotonic()
+        return max(0.0, min(SILENCE_SECONDS, left))
 
     def _check_channels(self) -> None:
         now = time.monotonic()
@@ -176,6 +186,7 @@ class Socket:
             self._reply(message, "error", {"reason": str(error)})
             return
         self._channels[topic] = channel
+        self._has_joined = True
         self._reply(message, "ok", response)
         await channel.start()
 
