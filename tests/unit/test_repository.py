@@ -110,7 +110,7 @@ def named(requirements: list[str]) -> set[str]:
 
 # from the ground up: a folder, or a file beside the folders, imports what stands before it
 FLOORS = (
-    {"errors", "api_keys", "connections", "deferred", "graph_version"},
+    {"errors", "api_keys", "connections", "deferred", "graph_version", "release"},
     {"retry"},
     {"aws"},
     {"log", "settings", "phone", "email_address", "api_json"},
