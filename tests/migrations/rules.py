@@ -66,7 +66,7 @@ def _objections(name: str, every: list[Statement]) -> Iterator[str]:
     # what the file has made itself has no rows
     own = {tree.relation.relname for tree in trees if isinstance(tree, ast.CreateStmt)}
     for tree in trees:
-        if named["part"] == "pre":
+        if named["part"] == "pre" and not _is_replaced(tree, trees):
             yield from _dropped(tree)
         yield from _locking(tree, own)
     if any(_validates(tree) for tree in trees) and len(trees) > 2:
@@ -76,6 +76,16 @@ def _objections(name: str, every: list[Statement]) -> Iterator[str]:
 def _seconds(text: str) -> float:
     number, unit = re.fullmatch(r"(\d+)\s*(ms|s)", text).groups()  # type: ignore[union-attr]
     return int(number) / (1000 if unit == "ms" else 1)
+
+
+def _is_replaced(tree: ast.Node, trees: list[ast.Node]) -> bool:
+    """Whether it drops functions that the file makes again, as for another argument."""
+    made = {one.funcname[-1].sval for one in trees if isinstance(one, ast.CreateFunctionStmt)}
+    return (
+        isinstance(tree, ast.DropStmt)
+        and tree.removeType == ObjectType.OBJECT_FUNCTION
+        and {one.objname[-1].sval for one in tree.objects} <= made
+    )
 
 
 def _dropped(tree: ast.Node) -> Iterator[str]:

@@ -21,6 +21,11 @@ GOOD = [
     (PRE, HEAD + "create table public.t (a int unique); create index i on public.t (a);"),
     (PRE, HEAD + "update private.followed_tables set shown = '{a}' where true;"),
     (PRE, HEAD + "drop trigger t on public.jobs;"),
+    (
+        PRE,
+        HEAD + "drop function public.f(int);"
+        "create function public.f(a int, b int default 0) returns int language sql as 'select 1';",
+    ),
     (POST, "set lock_timeout = '500ms'; alter table public.contacts drop column shade;"),
     (POST, HEAD + "drop function public.f();"),
 ]
