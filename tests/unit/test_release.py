@@ -25,6 +25,9 @@ def test_everything_that_is_released_has_one_version() -> None:
         ],
         "package.json": json.loads((PACKAGE / "web" / "package.json").read_text())["version"],
         "package-lock.json": lock["version"],
+        "openapi.json": json.loads((PACKAGE / "handlers" / "openapi.json").read_text())["info"][
+            "version"
+        ],
         "package-lock.json, itself": lock["packages"][""]["version"],
     }
     for name, pattern in {
