@@ -77,7 +77,7 @@ _LINKS = TypeAdapter(list[SymbolicLink])
 class Manifest(BaseModel):
     """A package.json, or what a lock says of it: what every platform gets, and what one does."""
 
-    model_config = ConfigDict(extra="allow", populate_by_name=True)
+    model_config = ConfigDict(defer_build=True, extra="allow", populate_by_name=True)
 
     dependencies: dict[str, str]
     of_platforms: dict[str, str] = Field(alias="optionalDependencies", default_factory=dict)
@@ -102,7 +102,7 @@ class Manifest(BaseModel):
 class Lock(BaseModel):
     """A package-lock.json: each package with its version and hash, by its path."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(defer_build=True, extra="allow")
 
     packages: dict[str, dict[str, JsonValue]]
 
