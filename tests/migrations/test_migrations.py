@@ -35,8 +35,13 @@ def test_schema_and_history_are_equal(template: Database, migrated: Database, pa
 
 
 def test_the_baseline_is_what_sql_says_now() -> None:
-    """Else: uv run python -m tests.migrations.baseline."""
-    assert {file.name: file.read_text() for file in MIGRATIONS} == baseline.baselines()
+    """Else: uv run python -m tests.migrations.baseline. After the first release the test above
+    alone holds both equal.
+    """
+    assert (
+        baseline.is_released()
+        or {file.name: file.read_text() for file in MIGRATIONS} == baseline.baselines()
+    )
 
 
 def test_migrating_again_changes_nothing(migrated: Database, binaries: Binaries) -> None:

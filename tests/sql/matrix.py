@@ -546,6 +546,7 @@ FUNCTIONS = {
     "backend.release_contact": Function(SERVICE),
     "backend.running_erasures": Function(SERVICE),
     "backend.claim_scheduled_runs": Function(SERVICE),
+    "backend.release": Function(SERVICE),
     "backend.end_scheduled_run": Function(SERVICE),
     "backend.prune": Function(SERVICE),
     "backend.claim_outbound": Function(SERVICE),

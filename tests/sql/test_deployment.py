@@ -15,7 +15,14 @@ from rapport.store.deployment import Deployment
 from tests.world import World
 
 # what is broken: the statement, the check that finds it, its state, words of the remedy
+RELEASE = (
+    "create or replace function backend.release() returns text language sql immutable"
+    " set search_path = '' as 'select ''%s''::text'"
+)
 BROKEN = [
+    (RELEASE % "0.0.9", "Release", "warning", "Apply the migrations first: supabase db push."),
+    (RELEASE % "0.2.0", "Release", "warning", "Deploy the functions of the schema's release."),
+    (RELEASE % "0.3.0", "Release", "wrong", "Deploy the functions of the schema's release now"),
     (
         "alter role authenticator reset pgrst.db_pre_request",
         "Limits of users",

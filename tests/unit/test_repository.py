@@ -94,7 +94,7 @@ def test_what_is_deployed_imports_its_own_dependencies_alone() -> None:
 
 def test_what_serves_the_functions_imports_what_the_container_has() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
-    own = named(project["dependency-groups"]["server"]) - {"pyyaml"} | {"yaml"}
+    own = named(project["project"]["optional-dependencies"]["server"]) - {"pyyaml"} | {"yaml"}
     found: set[str] = set().union(
         *(foreign_imports(path) for name, path in modules().items() if part_of(name) == HOST)
     )
@@ -110,7 +110,7 @@ def named(requirements: list[str]) -> set[str]:
 
 # from the ground up: a folder, or a file beside the folders, imports what stands before it
 FLOORS = (
-    {"errors", "api_keys", "connections", "deferred", "graph_version"},
+    {"errors", "api_keys", "connections", "deferred", "graph_version", "release", "checkout"},
     {"retry"},
     {"aws"},
     {"log", "settings", "phone", "email_address", "api_json"},

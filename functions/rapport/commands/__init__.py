@@ -34,8 +34,26 @@ Account = Annotated[str, typer.Option(help="The account's external id or id.", s
 Contact = Annotated[UUID, typer.Argument(help="The contact's id.", show_default=False)]
 
 
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from rapport.release import VERSION
+
+        typer.echo(f"rapport {VERSION}")
+        raise typer.Exit
+
+
 @app.callback()
-def rapport() -> None:
+def rapport(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Say which release this is; `rapport check` says that of a project's schema.",
+            callback=_show_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
     """One truth about a customer in Postgres on Supabase, shown live."""
     if os.name == "nt":
         typer.echo("rapport: Postgres' binaries are not for Windows. Use WSL 2.", err=True)
@@ -96,6 +114,12 @@ def demo() -> None:
     from rapport.commands.demo import demo
 
     demo()
+
+
+@app.command()
+def notes() -> None:
+    """Show what each release brings, and how to upgrade to it."""
+    typer.echo((Path(__file__).parents[1] / "releases.md").read_text().strip())
 
 
 @app.command()

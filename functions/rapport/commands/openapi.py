@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,12 +27,12 @@ from rapport.api_json import AS_THEY_ARE, camel_field
 from rapport.chat import requests as chat
 from rapport.client import database
 from rapport.client.database import Message, MetakockaMappingsAnswer, MetakockaMappingsAnswerMapping
-from rapport.commands.package.bundle import PROJECT
 from rapport.errors import RapportError
 from rapport.handlers import media_api, messages_api, metakocka_api, wake, whatsapp_webhook
 from rapport.handlers.api_document import DOCUMENT
 from rapport.metakocka import endpoints as metakocka
 from rapport.metakocka.sync.progress import Status
+from rapport.release import VERSION
 from rapport.storage import LINK_SECONDS
 from rapport.store.chat import ReplyWindow
 from rapport.whatsapp.webhook import HEADER, Webhook
@@ -552,7 +551,6 @@ def document() -> Json:
             if meaning := meanings.get((name, column)):
                 property_["description"] = meaning
         schemas[name] = _api_names(schema)
-    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
     paths: dict[str, JsonValue] = {}
     for one in ENDPOINTS:
         method, path = one.route.split(" ")
@@ -563,7 +561,7 @@ def document() -> Json:
         "openapi": "3.1.0",
         "info": {
             "title": "Rapport's HTTP API",
-            "version": version,
+            "version": VERSION,
             "summary": "Messages, files and the sync with an ERP, as the signed-in user.",
             "description": (
                 "Rows are read, and followed live, from Supabase itself; these endpoints do what a"

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
+from rapport.checkout import IS_CHECKOUT
 from rapport.local.errors import StackError
 from rapport.local.stack import launch, state
 from rapport.local.stack.summary import StackSummary, show
@@ -59,7 +60,8 @@ def up(*, as_json: bool, fresh: bool, host: str = "127.0.0.1") -> None:
     interrupt_on_signals()
     folder = state.folder()
     if not folder.is_relative_to(state.PROJECT) and state.HOME_VARIABLE not in os.environ:
-        sentence = f"The stack's folder is {folder}, since {state.PROJECT} can't be used."
+        reason = f", since {state.PROJECT} can't be used" if IS_CHECKOUT else ""
+        sentence = f"The stack's folder is {folder}{reason}."
         console.print(sentence, soft_wrap=True)
     try:
         with launch.running(

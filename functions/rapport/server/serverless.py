@@ -15,11 +15,12 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from rapport.checkout import CHECKOUT
 from rapport.errors import ConfigError
 from rapport.server.cors import CorsRules
 from rapport.server.queues import QueueSource, Resources
 
-SERVERLESS_FILE = Path(__file__).parents[3] / "serverless.yml"
+SERVERLESS_FILE = CHECKOUT / "serverless.yml"
 
 _DEFAULT_TIMEOUT = 6  # seconds, the framework's default
 _DEFAULT_MEMORY = 1024  # MB, the framework's default

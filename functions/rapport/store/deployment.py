@@ -125,6 +125,8 @@ class Deployment(_Row):
     """All that the database knows about the deployment."""
 
     now: datetime
+    # the schema's version
+    release: str
     postgres: str
     migrations: list[Migration] | None
     realtime: RealtimeState

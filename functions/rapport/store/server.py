@@ -7,6 +7,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from rapport.deferred import Deferred
+from rapport.errors import StoreError
+from rapport.release import VERSION, fit
 from rapport.store.postgrest import Store, understood
 
 
@@ -36,8 +38,16 @@ class ServerStore(Store):
     """Each call raises as `Store` says."""
 
     def require_schema(self) -> None:
-        """Raises where the functions can't call the database; it is asked once."""
-        self._backend.call("claim_scheduled_runs", {"schedules": []}, repeat=False)
+        """Raises where the functions can't call the database, or its schema is of a release that
+        they don't go with; it is asked once.
+        """
+        schema = understood(str, self._backend.call("release", {}, repeat=False))
+        found = fit(schema)
+        if found.is_far:
+            raise StoreError(
+                f"The schema is of release {schema}, and the functions are of {VERSION}."
+                f" {found.value}"
+            )
 
     def claim_runs(self, schedules: Iterable[ScheduleKey], running: Iterable[UUID]) -> Claim:
         """Begins the runs that are due, and says which others this server makes.

