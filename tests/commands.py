@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -24,12 +25,16 @@ def rapport(arguments: tuple[str, ...], environment: Mapping[str, str]) -> Compl
         redirect_stderr(errors),
     ):
         before, sys.argv = sys.argv, ["rapport", *arguments]
+        log = logging.getLogger("rapport")
+        level = log.level
         try:
             main()
         except SystemExit as ended:
             status = ended.code
         finally:
             sys.argv = before
+            # some commands write less
+            log.setLevel(level)
         # as an interpreter ends with it
         status = status if isinstance(status, int) else int(bool(status))
         return CompletedProcess(arguments, status, _text(output), _text(errors))

@@ -19,6 +19,7 @@ from tests.world import ALPINE, BAY, World, text_message
 KINDS = (
     "changes",
     "webhook_events",
+    "erased_messages",
     "sync",
     "sent_reminders",
     "scheduled_messages",
@@ -136,6 +137,18 @@ def test_only_what_is_old_goes_of_every_account(world: World) -> None:
 
     assert log_entries(world) == young
     assert prune(world) == dict.fromkeys(KINDS, 0)
+
+
+def test_hashes_of_erased_messages_go_with_the_webhooks_that_could_bring_them(world: World) -> None:
+    world.owner.execute(
+        "insert into private.erased_messages (whatsapp_channel_id, message_hash, erased_at)"
+        " select gen_random_uuid(), sha256(n::text::bytea),"
+        " now() - n * interval '1 day' + interval '1 hour'"
+        " from generate_series(88, 93) n"
+    )
+    assert prune_all(world, batch=2)["erased_messages"] == 3
+    left = "select count(*) from private.erased_messages"
+    assert world.value(left) == 3
 
 
 def test_log_of_an_account_that_is_gone_goes_too(world: World) -> None:
