@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 from pydantic.alias_generators import to_camel, to_snake
 
 AS_THEY_ARE = frozenset({"content"})
+
+# a UUID in an answer
+Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 
 _SNAKE = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
 _CAMEL = re.compile(r"[a-z][a-z0-9]*(?:[A-Z][a-z0-9]*)+")
@@ -61,7 +65,7 @@ def check_storable(value: object) -> None:
             pass
 
 
-def camel(value: JsonValue) -> JsonValue:
+def camel(value: object) -> object:
     """A value with the API's names, such as `senderType`, at every depth."""
     match value:
         case list():

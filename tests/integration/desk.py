@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import httpx
 import psycopg
+from tests.integration.described import is_described
 from tests.integration.graph_server import GraphServer
 from tests.stacks import Start
 from tests.world import World, seed_uuid
@@ -56,7 +57,12 @@ def open_desk(start: Start, database: Database, *children: str) -> Iterator[Desk
     try:
         with (
             psycopg.connect(database.url(), autocommit=True) as owner,
-            httpx.Client(base_url=stack.functions_url, trust_env=False, timeout=30) as http,
+            httpx.Client(
+                base_url=stack.functions_url,
+                trust_env=False,
+                timeout=30,
+                event_hooks={"response": [is_described]},
+            ) as http,
         ):
             yield Desk(stack, World(database, owner), graph, http)
     finally:

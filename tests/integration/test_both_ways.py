@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import httpx
 import psycopg
 import pytest
+from tests.integration.described import is_described
 from tests.stacks import Start
 from tests.world import ALPINE_NUMBER, World, seed_uuid
 
@@ -55,6 +56,7 @@ class Desk:
             headers={"Authorization": f"Bearer {token}"},
             trust_env=False,
             timeout=30,
+            event_hooks={"response": [is_described]},
         )
         self.world = world
 

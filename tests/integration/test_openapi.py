@@ -77,7 +77,7 @@ def validated(
     return answer
 
 
-def test_what_is_done_is_answered_as_described(desk: Desk) -> None:
+def test_what_is_done_is_answered_as_described_and_to_strangers_401(desk: Desk) -> None:
     thread = conversation(desk.world)
     message = post(desk.world, "andrej", thread)["id"]
     erp = f"{desk.stack.metakocka_fake_url}/_fake"
@@ -133,6 +133,10 @@ def test_what_is_done_is_answered_as_described(desk: Desk) -> None:
         if path == "/api/webhooks/whatsapp" and method == "POST":
             raw = json.dumps(webhook).encode()
             headers = {HEADER: sign(raw, desk.stack.whatsapp_app_secret)}
+        if case.operation.definition.raw["security"]:
+            refused = case.call(base_url=desk.stack.functions_url, timeout=30)
+            case.validate_response(refused, checks=list(CHECKS))
+            assert refused.status_code == 401, (method, path, refused.text)
         answer = validated(desk, case, **headers)
         assert answer.status_code < 300, (method, path, answer.text)
     # the one that needs a file which WhatsApp has

@@ -13,6 +13,7 @@ import httpx
 import psycopg
 import pytest
 from psycopg.rows import dict_row
+from tests.integration.described import is_described
 
 from rapport.local.fakes.whatsapp.payloads import Payload, encode, inbound_text
 from rapport.local.stack.postgres import Database
@@ -32,7 +33,12 @@ class Webhook:
     def __init__(self, stack: Stack, connection: psycopg.Connection[Row]) -> None:
         self.stack = stack
         self._connection = connection
-        self._client = httpx.Client(base_url=stack.functions_url, trust_env=False, timeout=30)
+        self._client = httpx.Client(
+            base_url=stack.functions_url,
+            trust_env=False,
+            timeout=30,
+            event_hooks={"response": [is_described]},
+        )
         self._log = stack.folder / "logs" / "functions.log"
         self._logged = self._log.stat().st_size
 

@@ -1,8 +1,9 @@
 """The description of the HTTP API (OpenAPI 3.1): its endpoints, their models and their errors.
 
 `uv run python -m rapport.commands.openapi` writes handlers/openapi.json, which is deployed. What is
-asked is told by the models that the handlers read with; rows in answers by the models that are made
-from the schema. Names are the API's: camelCase.
+asked is told by the models that the handlers read with, and what is answered by the types that they
+answer with; rows in answers by the models that are made from the schema. Names are the API's:
+camelCase.
 
 Source: spec.openapis.org/oas/v3.1.1.
 """
@@ -15,26 +16,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
-from uuid import UUID
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 from pydantic.alias_generators import to_camel
-from pydantic.json_schema import models_json_schema
 
 from rapport import errors
 from rapport.api_json import AS_THEY_ARE, camel_field
+from rapport.chat import answers
 from rapport.chat import requests as chat
 from rapport.client import database
 from rapport.client.database import Message, MetakockaMappingsAnswer, MetakockaMappingsAnswerMapping
 from rapport.errors import RapportError
 from rapport.handlers import media_api, messages_api, metakocka_api, wake, whatsapp_webhook
 from rapport.handlers.api_document import DOCUMENT
+from rapport.handlers.http import Problem
 from rapport.metakocka import endpoints as metakocka
-from rapport.metakocka.sync.progress import Status
 from rapport.release import VERSION
 from rapport.storage import LINK_SECONDS
 from rapport.store.chat import ReplyWindow
+from rapport.whatsapp import intake
 from rapport.whatsapp.webhook import HEADER, Webhook
 
 Json = dict[str, JsonValue]
@@ -44,24 +45,6 @@ _REFERENCE = "#/components/schemas/{model}"
 
 class _Answer(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
-
-
-class Problem(_Answer):
-    """Why a request was refused, or failed."""
-
-    code: Annotated[
-        str | None,
-        Field(description="For programs. Missing where the host refused, before the function."),
-    ] = None
-    message: Annotated[str, Field(description="A sentence for people.")]
-    field: Annotated[str | None, Field(description="The wrong field, such as `content.link`.")] = (
-        None
-    )
-    hint: Annotated[str | None, Field(description="What to do.")] = None
-    readings: Annotated[
-        list[str] | None,
-        Field(description="What a phone number can be read as, where that is not one number."),
-    ] = None
 
 
 class MessagesBefore(_Answer):
@@ -78,151 +61,10 @@ class MessagesAfter(_Answer):
     next_after: int | None
 
 
-class ReadAnswer(_Answer):
-    """How far the user has read, and whether WhatsApp shows it to the customer."""
-
-    last_read_seq: int
-    shown: bool
-
-
-class TypingAnswer(_Answer):
-    """Whether WhatsApp shows the customer that somebody is typing."""
-
-    shown: bool
-
-
-class ResendAnswer(_Answer):
-    """The message is queued again."""
-
-    status: Literal["queued"]
-
-
-class DropAnswer(_Answer):
-    """The message is withdrawn."""
-
-    status: Literal["failed"]
-
-
-class PhoneAnswer(_Answer):
-    """The phone number in E.164, such as +38640111222."""
-
-    phone: str
-
-
-class PendingFile(_Answer):
-    """The file is still to be fetched from WhatsApp."""
-
-    state: Literal["pending"]
-
-
-class StoredFile(_Answer):
-    """Where the file is: `url` opens it, for `expiresIn` seconds, for whoever has the address."""
-
-    state: Literal["stored"]
-    url: str
-    expires_in: int
-    file_name: str
-    mime_type: str
-    size: Annotated[int, Field(description="Bytes.")]
-
-
-class UploadPlace(_Answer):
-    """Where to PUT the file, with exactly these headers, for `expiresIn` seconds. A message sends
-    it with `content: {"uploadId": …}`.
-    """
-
-    upload_id: UUID
-    method: Literal["PUT"]
-    url: str
-    headers: dict[str, str]
-    expires_in: int
-
-
-class OutcomeError(_Answer):
-    """Why nothing was done."""
-
-    code: str | None
-    message: str | None
-    field: str | None = None
-
-
-class SyncOutcome(_Answer):
-    """The outcome for one contact or partner; `id` is the one that the request named."""
-
-    id: str
-    status: Status
-    contact_id: UUID | None = None
-    metakocka_id: str | None = None
-    error: OutcomeError | None = None
-
-
-class SyncOutcomes(_Answer):
-    """The outcomes for several contacts or partners."""
-
-    total: int
-    succeeded: int
-    failed: int
-    results: list[SyncOutcome]
-
-
-class SyncQueued(_Answer):
-    """A run does it: its row of `sync_runs` tells how far it is."""
-
-    run_id: UUID
-
-
-class SyncBegun(SyncOutcomes):
-    """A run does the rest: its row of `sync_runs` tells how far it is."""
-
-    run_id: UUID
-
-
-class UnsyncedPartner(_Answer):
-    """A partner at Metakocka that no contact has."""
-
-    metakocka_id: str
-    name: str | None = None
-    email: str | None = None
-    phone: str | None = None
-    gsm: str | None = None
-    tax_id_number: str | None = None
-    street: str | None = None
-    post_number: str | None = None
-    place: str | None = None
-
-
-class UnsyncedPartners(_Answer):
-    """A page of partners; the last one has no cursor."""
-
-    partners: list[UnsyncedPartner]
-    cursor: str | None
-
-
 class OneMapping(_Answer):
     """The partner of the contact that was asked for."""
 
     mapping: MetakockaMappingsAnswerMapping
-
-
-class TakenIn(_Answer):
-    """What became of the updates of a webhook."""
-
-    received: int
-    applied: int
-    duplicates: int
-    rejected: int
-
-
-class Queued(_Answer):
-    """The database can't be reached: the webhook is kept, and applied later."""
-
-    queued: Literal[True]
-
-
-class Woken(_Answer):
-    """The worker looks for work."""
-
-    worker: str
 
 
 class Document(_Answer):
@@ -271,6 +113,7 @@ _METAKOCKA = (
 _HOST = {
     408: "The body comes too slowly.",
     413: "The body is larger than 10 MB.",
+    429: "More requests come than the host lets in.",
     500: "The function has failed.",
     503: "Too many requests are being served.",
 }
@@ -289,7 +132,7 @@ class Endpoint:
     route: str
     summary: str
     tag: str
-    answers: Mapping[int, Sequence[type[BaseModel]]]
+    answers: Mapping[int, Sequence[type]]
     refusals: Sequence[type[RapportError]] = _USER
     path: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
@@ -302,7 +145,7 @@ class Endpoint:
     text: bool = False
 
     @property
-    def models(self) -> Iterator[tuple[type[BaseModel], Mode]]:
+    def models(self) -> Iterator[tuple[type, Mode]]:
         """The models of its bodies."""
         for model in self.body:
             yield model, "validation"
@@ -355,7 +198,7 @@ ENDPOINTS = (
         "POST /api/conversations/{id}/read",
         "Say how far the user has read",
         "messages",
-        {200: (ReadAnswer,)},
+        {200: (answers.ReadAnswer,)},
         (*_USER, *_BODY),
         path=chat.ConversationPath,
         body=(chat.ReadUpTo,),
@@ -367,7 +210,7 @@ ENDPOINTS = (
         "POST /api/conversations/{id}/typing",
         "Show the customer on WhatsApp that staff are typing",
         "messages",
-        {200: (TypingAnswer,)},
+        {200: (answers.TypingAnswer,)},
         path=chat.ConversationPath,
     ),
     Endpoint(
@@ -382,7 +225,7 @@ ENDPOINTS = (
         "POST /api/messages/{id}/resend",
         "Send a failed or unknown message again",
         "messages",
-        {202: (ResendAnswer,)},
+        {202: (answers.ResendAnswer,)},
         (*_USER, errors.Conflict),
         path=chat.MessagePath,
     ),
@@ -390,7 +233,7 @@ ENDPOINTS = (
         "POST /api/messages/{id}/drop",
         "Withdraw a message that was not sent",
         "messages",
-        {200: (DropAnswer,)},
+        {200: (answers.DropAnswer,)},
         (*_USER, errors.Conflict),
         path=chat.MessagePath,
     ),
@@ -398,7 +241,7 @@ ENDPOINTS = (
         "POST /api/phone",
         "Read a phone number as a person has written it",
         "messages",
-        {200: (PhoneAnswer,)},
+        {200: (answers.PhoneAnswer,)},
         (*_USER, *_BODY, errors.NotAPhoneNumber),
         body=(chat.WrittenPhone,),
         body_limit=messages_api.BODY_LIMIT,
@@ -408,7 +251,7 @@ ENDPOINTS = (
         "GET /api/messages/{id}/media",
         "The address of a message's file",
         "files",
-        {200: (StoredFile,), 202: (PendingFile,)},
+        {200: (media_api.StoredFile,), 202: (media_api.PendingFile,)},
         (*_USER, errors.NotFetched, errors.Gone),
         path=media_api.MessagePath,
         details=f"The address is good for {LINK_SECONDS} seconds.",
@@ -417,7 +260,7 @@ ENDPOINTS = (
         "POST /api/media",
         "Announce a file, for an address to upload it to",
         "files",
-        {201: (UploadPlace,)},
+        {201: (media_api.UploadPlace,)},
         (*_USER, *_BODY, errors.Conflict),
         body=(media_api.Announced,),
         body_limit=media_api.BODY_LIMIT,
@@ -432,7 +275,10 @@ ENDPOINTS = (
         f"POST {_SYNC}/sync-to-metakocka",
         "Send contacts to Metakocka",
         "Metakocka",
-        {200: (SyncOutcome, SyncOutcomes), 202: (SyncOutcome, SyncQueued, SyncBegun)},
+        {
+            200: (metakocka.SyncOutcome, metakocka.SyncOutcomes),
+            202: (metakocka.SyncOutcome, metakocka.SyncQueued, metakocka.SyncBegun),
+        },
         (*_USER, *_BODY, *_METAKOCKA),
         query=metakocka.WhichWay,
         body=(metakocka.OneContact, metakocka.Contacts),
@@ -444,7 +290,7 @@ ENDPOINTS = (
         f"POST {_SYNC}/sync-from-metakocka",
         "Read a partner from Metakocka",
         "Metakocka",
-        {200: (SyncOutcome,), 202: (SyncOutcome, SyncQueued)},
+        {200: (metakocka.SyncOutcome,), 202: (metakocka.SyncOutcome, metakocka.SyncQueued)},
         (*_USER, *_BODY, *_METAKOCKA),
         body=(metakocka.OnePartner,),
         body_limit=metakocka_api.BODY_LIMIT,
@@ -454,7 +300,7 @@ ENDPOINTS = (
         f"GET {_SYNC}/sync-from-metakocka",
         "A page of the partners that no contact has",
         "Metakocka",
-        {200: (UnsyncedPartners,)},
+        {200: (metakocka.UnsyncedPartners,)},
         (*_USER, *_METAKOCKA),
         query=metakocka.Unsynced,
     ),
@@ -462,7 +308,7 @@ ENDPOINTS = (
         f"POST {_SYNC}/sync-all-from-metakocka",
         "Read several partners, or all",
         "Metakocka",
-        {200: (SyncOutcomes,), 202: (SyncBegun,)},
+        {200: (metakocka.SyncOutcomes,), 202: (metakocka.SyncBegun,)},
         (*_USER, *_BODY, *_METAKOCKA),
         body=(metakocka.Partners,),
         body_limit=metakocka_api.BODY_LIMIT,
@@ -492,7 +338,7 @@ ENDPOINTS = (
         "POST /api/webhooks/whatsapp",
         "Meta delivers a webhook",
         "machines",
-        {200: (TakenIn, Queued)},
+        {200: (intake.TakenIn, intake.Queued)},
         (
             errors.BadSignature,
             *_BODY,
@@ -514,7 +360,7 @@ ENDPOINTS = (
         "POST /internal/wake",
         "The database wakes a worker",
         "machines",
-        {202: (Woken,)},
+        {202: (wake.Woken,)},
         (
             errors.NotSignedIn,
             errors.NotAllowed,
@@ -541,9 +387,12 @@ ENDPOINTS = (
 
 def document() -> Json:
     """The whole document."""
-    models: list[tuple[type[BaseModel], Mode]] = [(Problem, "serialization")]
+    models: list[tuple[type, Mode]] = [(Problem, "serialization")]
     models += (pair for one in ENDPOINTS for pair in one.models)
-    _, found = models_json_schema(list(dict.fromkeys(models)), ref_template=_REFERENCE)
+    adapters: list[tuple[str, Mode, TypeAdapter[Any]]] = [
+        (model.__name__, mode, TypeAdapter(model)) for model, mode in dict.fromkeys(models)
+    ]
+    _, found = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE)
     meanings = _meanings()
     schemas: Json = {}
     for name, schema in found.get("$defs", {}).items():
@@ -721,7 +570,7 @@ def _told(refusal: type[RapportError]) -> tuple[str, str]:
     return refusal().code, (refusal.__doc__ or "").partition("\n")[0]
 
 
-def _one_of(models: Sequence[type[BaseModel]]) -> Json:
+def _one_of(models: Sequence[type]) -> Json:
     references: list[JsonValue] = [
         {"$ref": _REFERENCE.format(model=model.__name__)} for model in models
     ]

@@ -13,9 +13,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Self, TypedDict, TypeVar
+from typing import Annotated, Any, NotRequired, Self, TypeVar
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, Field, ValidationError
+from typing_extensions import TypedDict
 
 from rapport.api_json import camel, camel_field
 from rapport.errors import (
@@ -70,13 +71,35 @@ class Response(TypedDict):
     body: str
 
 
+class Problem(TypedDict):
+    """Why a request was refused, or failed."""
+
+    code: NotRequired[
+        Annotated[
+            str,
+            Field(description="For programs. Missing where the host refused, before the function."),
+        ]
+    ]
+    message: Annotated[str, Field(description="A sentence for people.")]
+    field: NotRequired[
+        Annotated[str, Field(description="The wrong field, such as `content.link`.")]
+    ]
+    hint: NotRequired[Annotated[str, Field(description="What to do.")]]
+    readings: NotRequired[
+        Annotated[
+            list[str],
+            Field(description="What a phone number can be read as, where that is not one number."),
+        ]
+    ]
+
+
 def text(status: int, body: str) -> Response:
     """A plain text; the headers keep browsers from guessing another type."""
     return _response(status, "text/plain; charset=utf-8", body)
 
 
-def json_(status: int, value: JsonValue) -> Response:
-    """A JSON value, whose names become the API's: camelCase."""
+def json_(status: int, value: Mapping[str, object]) -> Response:
+    """A JSON object, whose names become the API's: camelCase."""
     return _response(status, "application/json", json.dumps(camel(value)))
 
 
@@ -197,11 +220,12 @@ def _answer(handle: Callable[[HttpRequest], Response], request: HttpRequest) -> 
 def _error(error: RapportError) -> Response:
     # errors on our side are for the log, not for the caller
     is_told = error.http_status < 500 or error.is_told
-    message = str(error) if is_told else type(error).__doc__
-    answer: dict[str, JsonValue] = {"code": error.code, "message": message}
-    if is_told:
-        given = {"field": error.field and camel_field(error.field), "hint": error.hint}
-        answer |= {name: value for name, value in given.items() if value}
+    message = str(error) if is_told else type(error).__doc__ or ""
+    answer: Problem = {"code": error.code, "message": message}
+    if is_told and error.field:
+        answer["field"] = camel_field(error.field)
+    if is_told and error.hint:
+        answer["hint"] = error.hint
     if isinstance(error, NotAPhoneNumber) and error.readings:
         answer["readings"] = list(error.readings)
     response = json_(error.http_status, answer)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field, JsonValue, StringConstraints
+from pydantic import Field, StringConstraints
+from typing_extensions import TypedDict
 
-from rapport.api_json import ApiRequest
+from rapport.api_json import ApiRequest, Id
 from rapport.errors import Gone, MethodNotAllowed, NotFetched, NotFound
 from rapport.handlers.http import (
     HttpRequest,
@@ -44,6 +45,35 @@ class Announced(ApiRequest):
     file_name: Annotated[str, StringConstraints(max_length=255)] | None = None
 
 
+class PendingFile(TypedDict):
+    """The file is still to be fetched from WhatsApp."""
+
+    state: Literal["pending"]
+
+
+class StoredFile(TypedDict):
+    """Where the file is: `url` opens it, for `expiresIn` seconds, for all who have the address."""
+
+    state: Literal["stored"]
+    url: str
+    expires_in: int
+    file_name: str
+    mime_type: str
+    size: Annotated[int | None, Field(description="Bytes, where they are known.")]
+
+
+class UploadPlace(TypedDict):
+    """Where to PUT the file, with exactly these headers, for `expiresIn` seconds. A message sends
+    it with `content: {"uploadId": …}`.
+    """
+
+    upload_id: Id
+    method: Literal["PUT"]
+    url: str
+    headers: dict[str, str]
+    expires_in: int
+
+
 @cache
 def _users() -> UserStores[UserMedia]:
     return UserStores(UserStoreSettings.load(), UserMedia)
@@ -75,7 +105,7 @@ def _give(user: UserMedia, message_id: UUID) -> Response:
         raise NotFound(_NOTHING)
     match media.state:
         case "pending":
-            return _private(202, {"state": media.state})
+            return _private(202, PendingFile(state="pending"))
         case "failed":
             raise NotFetched(media.error)
         case "expired":
@@ -88,14 +118,14 @@ def _give(user: UserMedia, message_id: UUID) -> Response:
             )
             return _private(
                 200,
-                {
-                    "state": media.state,
-                    "url": url,
-                    "expires_in": LINK_SECONDS,
-                    "file_name": file_name_of(media.file_name, media.mime_type),
-                    "mime_type": shown_type(media.mime_type),
-                    "size": media.size,
-                },
+                StoredFile(
+                    state="stored",
+                    url=url,
+                    expires_in=LINK_SECONDS,
+                    file_name=file_name_of(media.file_name, media.mime_type),
+                    mime_type=shown_type(media.mime_type),
+                    size=media.size,
+                ),
             )
 
 
@@ -104,23 +134,23 @@ def _take(user: UserMedia, announced: Announced) -> Response:
     upload = user.begin_upload(announced.model_dump(mode="json"))
     return _private(
         201,
-        {
-            "upload_id": str(upload.upload_id),
-            "method": "PUT",
-            "url": _storage().upload_link(
+        UploadPlace(
+            upload_id=str(upload.upload_id),
+            method="PUT",
+            url=_storage().upload_link(
                 upload.object_key, content_type=upload.mime_type, size=upload.size
             ),
             # part of the signature: the storage refuses a PUT without exactly these headers
-            "headers": {
+            headers={
                 "content-type": upload.mime_type,
                 "content-length": str(upload.size),
             },
-            "expires_in": LINK_SECONDS,
-        },
+            expires_in=LINK_SECONDS,
+        ),
     )
 
 
-def _private(status: int, value: dict[str, JsonValue]) -> Response:
+def _private(status: int, value: PendingFile | StoredFile | UploadPlace) -> Response:
     response = json_(status, value)
     # the address opens the file, so it is only for this user
     response["headers"]["cache-control"] = "no-store"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from uuid import UUID
 
+from rapport.chat.answers import DropAnswer, PhoneAnswer, ReadAnswer, ResendAnswer, TypingAnswer
 from rapport.chat.messages import list_messages, write_message
 from rapport.chat.requests import (
     ConversationPath,
@@ -69,21 +70,22 @@ def _read(request: HttpRequest, store: ChatStore) -> Response:
     except (NotAllowed, NotFound, Unprocessable):
         # the chat is not on WhatsApp, or the reader is not staff
         shown = False
-    return json_(200, {"last_read_seq": reached, "shown": shown})
+    return json_(200, ReadAnswer(last_read_seq=reached, shown=shown))
 
 
 def _typing(request: HttpRequest, store: ChatStore) -> Response:
-    return json_(200, {"shown": _show(_conversation(request, store), store, typing=True)})
+    shown = _show(_conversation(request, store), store, typing=True)
+    return json_(200, TypingAnswer(shown=shown))
 
 
 def _resend(request: HttpRequest, store: ChatStore) -> Response:
     store.resend_message(_message(request))
-    return json_(202, {"status": "queued"})
+    return json_(202, ResendAnswer(status="queued"))
 
 
 def _drop(request: HttpRequest, store: ChatStore) -> Response:
     store.drop_message(_message(request))
-    return json_(200, {"status": "failed"})
+    return json_(200, DropAnswer(status="failed"))
 
 
 def _phone(request: HttpRequest, store: ChatStore) -> Response:
@@ -93,7 +95,7 @@ def _phone(request: HttpRequest, store: ChatStore) -> Response:
     written = read_json(WrittenPhone, request, BODY_LIMIT)
     country = store.country(written.account_id)
     try:
-        return json_(200, {"phone": to_e164(written.phone, country)})
+        return json_(200, PhoneAnswer(phone=to_e164(written.phone, country)))
     except NotAPhoneNumber as error:
         error.field = "phone"
         raise

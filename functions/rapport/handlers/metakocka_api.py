@@ -27,6 +27,8 @@ from rapport.metakocka.endpoints import (
     OneContact,
     OnePartner,
     Partners,
+    SyncBegun,
+    SyncQueued,
     Unsynced,
     WhichMappings,
     WhichWay,
@@ -129,7 +131,7 @@ def handler(request: HttpRequest) -> Response:
 
 def _one(answer: Answer) -> Response:
     if not answer.outcomes or answer.run_id:
-        return json_(202, {"run_id": str(answer.run_id)})
+        return json_(202, SyncQueued(run_id=str(answer.run_id)))
     [outcome] = answer.outcomes
     require_good(outcome)
     return json_(202 if outcome.status == "waiting" else 200, one_answer(outcome))
@@ -139,4 +141,4 @@ def _many(answer: Answer) -> Response:
     told = bulk_answer(answer.outcomes)
     if answer.run_id is None:
         return json_(200, told)
-    return json_(202, {"run_id": str(answer.run_id), **told})
+    return json_(202, SyncBegun(run_id=str(answer.run_id), **told))

@@ -6,6 +6,8 @@ import hmac
 from functools import cache
 from typing import Literal
 
+from typing_extensions import TypedDict
+
 from rapport.deferred import Deferred
 from rapport.errors import MethodNotAllowed, NotAllowed
 from rapport.handlers.http import HttpRequest, Response, bearer, http_function, json_, read_json
@@ -32,6 +34,12 @@ class Wake(Deferred):
     ]
 
 
+class Woken(TypedDict):
+    """The worker looks for work."""
+
+    worker: str
+
+
 @cache
 def _starter() -> Starter:
     return starter_of(_settings().worker_function_prefix)
@@ -55,4 +63,4 @@ def handler(request: HttpRequest) -> Response:
         raise NotAllowed
     worker = read_json(Wake, request, BODY_LIMIT).worker
     _starter().start(worker)
-    return json_(202, {"worker": worker})
+    return json_(202, Woken(worker=worker))

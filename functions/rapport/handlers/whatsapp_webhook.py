@@ -31,7 +31,7 @@ from rapport.store.health import HealthStore
 from rapport.store.webhooks import WebhookStore
 from rapport.whatsapp import webhook as signature
 from rapport.whatsapp.backlog import Backlog
-from rapport.whatsapp.intake import take_in
+from rapport.whatsapp.intake import Queued, take_in
 from rapport.whatsapp.webhook import parse
 
 BODY_LIMIT = 4 * 1024 * 1024  # bytes; Meta sends 3 MB at most
@@ -147,15 +147,7 @@ def _deliver(request: HttpRequest) -> Response:
     # no error on our side, a bug included, may lose the webhook
     except Exception as error:  # noqa: BLE001 - a bug of ours loses no webhook
         return _keep(body, error)
-    return json_(
-        200,
-        {
-            "received": intake.items,
-            "applied": intake.result.applied,
-            "duplicates": intake.result.duplicates,
-            "rejected": len(intake.result.rejected),
-        },
-    )
+    return json_(200, intake.answer)
 
 
 def _keep(body: str, cause: Exception) -> Response:
@@ -172,4 +164,4 @@ def _keep(body: str, cause: Exception) -> Response:
         log_crash(cause)
     backlog.keep(body)
     logger.info("queued", bytes=len(body))
-    return json_(200, {"queued": True})
+    return json_(200, Queued(queued=True))

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, NotRequired, get_args
 from uuid import UUID
 
-from pydantic import Field, JsonValue, StringConstraints
+from pydantic import Field, StringConstraints
+from typing_extensions import TypedDict
 
-from rapport.api_json import ApiRequest, camel_field
+from rapport.api_json import ApiRequest, Id, camel_field
 from rapport.errors import (
     Conflict,
     MetakockaClosed,
@@ -28,7 +29,7 @@ from rapport.metakocka.agreement.party import Party
 from rapport.metakocka.api.client import Operation, Policy
 from rapport.metakocka.api.from_partner import from_record
 from rapport.metakocka.sync.find_contact import ref_of
-from rapport.metakocka.sync.progress import Outcome
+from rapport.metakocka.sync.progress import Outcome, Status
 from rapport.retry import Retries
 from rapport.store.metakocka_requests import Authorized, MetakockaUser
 from rapport.store.metakocka_rows import AtWork, Direction, SyncRequest
@@ -94,20 +95,82 @@ class WhichMappings(_Request):
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
-def one_answer(outcome: Outcome) -> dict[str, JsonValue]:
+class OutcomeError(TypedDict):
+    """Why nothing was done."""
+
+    code: str | None
+    message: str | None
+    field: NotRequired[str]
+
+
+class SyncOutcome(TypedDict):
+    """The outcome for one contact or partner; `id` is the one that the request named."""
+
+    id: str
+    status: Status
+    contact_id: NotRequired[Id]
+    metakocka_id: NotRequired[str]
+    error: NotRequired[OutcomeError]
+
+
+class SyncOutcomes(TypedDict):
+    """The outcomes for several contacts or partners."""
+
+    total: int
+    succeeded: int
+    failed: int
+    results: list[SyncOutcome]
+
+
+class SyncQueued(TypedDict):
+    """A run does it: its row of `sync_runs` tells how far it is."""
+
+    run_id: Id
+
+
+class SyncBegun(SyncOutcomes):
+    """A run does the rest: its row of `sync_runs` tells how far it is."""
+
+    run_id: Id
+
+
+class UnsyncedPartner(TypedDict):
+    """A partner at Metakocka that no contact has."""
+
+    metakocka_id: str
+    name: NotRequired[str]
+    email: NotRequired[str]
+    phone: NotRequired[str]
+    gsm: NotRequired[str]
+    tax_id_number: NotRequired[str]
+    street: NotRequired[str]
+    post_number: NotRequired[str]
+    place: NotRequired[str]
+
+
+class UnsyncedPartners(TypedDict):
+    """A page of partners; the last one has no cursor."""
+
+    partners: list[UnsyncedPartner]
+    cursor: str | None
+
+
+def one_answer(outcome: Outcome) -> SyncOutcome:
     """The answer for one outcome."""
-    answer: dict[str, JsonValue] = {"id": outcome.id, "status": outcome.status}
+    answer: SyncOutcome = {"id": outcome.id, "status": outcome.status}
     if outcome.contact_id:
         answer["contact_id"] = str(outcome.contact_id)
     if outcome.metakocka_id:
         answer["metakocka_id"] = outcome.metakocka_id
     if not outcome.is_good:
-        error: dict[str, JsonValue] = {"code": outcome.code, "message": outcome.message}
-        answer["error"] = error | ({"field": camel_field(outcome.field)} if outcome.field else {})
+        error: OutcomeError = {"code": outcome.code, "message": outcome.message}
+        if outcome.field:
+            error["field"] = camel_field(outcome.field)
+        answer["error"] = error
     return answer
 
 
-def bulk_answer(outcomes: list[Outcome]) -> dict[str, JsonValue]:
+def bulk_answer(outcomes: list[Outcome]) -> SyncOutcomes:
     """The answer for several outcomes, with the number of good ones."""
     succeeded = sum(one.is_good for one in outcomes)
     return {
@@ -133,7 +196,8 @@ POLICIES: Mapping[Operation, Policy] = {
     "search": Policy(timeout=8, retries=_ONCE),
     "update_partner": Policy(timeout=8, retries=_ONCE),
 }
-_SHOWN = ("name", "email", "phone", "gsm", "tax_id_number", "street", "post_number", "place")
+_Shown = Literal["name", "email", "phone", "gsm", "tax_id_number", "street", "post_number", "place"]
+_SHOWN: tuple[_Shown, ...] = get_args(_Shown)
 
 
 @dataclass(frozen=True)
@@ -195,13 +259,13 @@ def receive(
 
 def unsynced(
     sync: Sync, user: MetakockaUser, account_id: UUID | None, after: str | None, limit: int
-) -> dict[str, JsonValue]:
+) -> UnsyncedPartners:
     """A page of the partners without a contact, by id; raises as `send`, and MetakockaError."""
     allowed = user.authorize(account_id)
     about(account_id=allowed.account_id)
     connection = sync.store.connection(str(allowed.account_id))
     terms = sync.terms(connection)
-    found: list[JsonValue] = []
+    found: list[UnsyncedPartner] = []
     last: str | None = None
     with sync.client(allowed.account_id, connection) as client:
         records = client.list_partners().in_order(after)
@@ -213,7 +277,7 @@ def unsynced(
                 if one.contact_id is None:
                     if len(found) == limit:
                         return {"partners": found, "cursor": last}
-                    found.append({"metakocka_id": partner.mk_id, **_shown(partner.party)})
+                    found.append(_shown(partner.mk_id, partner.party))
                 last = partner.mk_id
     return {"partners": found, "cursor": None}
 
@@ -299,5 +363,9 @@ def _untouched(id_: str, error: RapportError | None) -> Outcome:
     return Outcome(id_, "failed", code=error.code, message=str(error))
 
 
-def _shown(party: Party) -> dict[str, JsonValue]:
-    return {name: value for name in _SHOWN if (value := getattr(party, name)) is not None}
+def _shown(metakocka_id: str, party: Party) -> UnsyncedPartner:
+    shown: UnsyncedPartner = {"metakocka_id": metakocka_id}
+    for name in _SHOWN:
+        if (value := getattr(party, name)) is not None:
+            shown[name] = value
+    return shown

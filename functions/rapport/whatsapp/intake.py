@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import JsonValue
+from typing_extensions import TypedDict
 
 from rapport.log import about, logger
 from rapport.metrics import tell
@@ -14,12 +16,37 @@ from rapport.whatsapp.items import items_of
 _NOT_REGISTERED = frozenset({"unknown_phone_number_id", "unknown_account"})
 
 
+class TakenIn(TypedDict):
+    """What became of the updates of a webhook."""
+
+    received: int
+    applied: int
+    duplicates: int
+    rejected: int
+
+
+class Queued(TypedDict):
+    """The database can't be reached: the webhook is kept, and applied later."""
+
+    queued: Literal[True]
+
+
 @dataclass(frozen=True)
 class Intake:
     """A stored webhook: its number of items, and how many were applied."""
 
     items: int
     result: IngestResult
+
+    @property
+    def answer(self) -> TakenIn:
+        """What Meta is answered."""
+        return {
+            "received": self.items,
+            "applied": self.result.applied,
+            "duplicates": self.result.duplicates,
+            "rejected": len(self.result.rejected),
+        }
 
 
 def take_in(store: WebhookStore, body: str, payload: JsonValue) -> Intake:

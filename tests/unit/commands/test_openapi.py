@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Iterator
 
+import jsonschema_rs
+from openapi_spec_validator import validate
 from pydantic import JsonValue
 
 from rapport.api_json import AS_THEY_ARE
@@ -35,6 +37,27 @@ def test_it_describes_every_route_that_is_deployed() -> None:
     service = Service.read(SERVERLESS_FILE)
     deployed = {route.key for one in service.functions.values() for route in one.routes}
     assert {one.route for one in ENDPOINTS} == deployed
+
+
+def test_it_is_a_document_of_openapi_and_its_examples_fit_their_models() -> None:
+    document = json.loads(DOCUMENT.read_text())
+    validate(document)
+    found = 0
+    for node in nodes(document["paths"]):
+        if not isinstance(schema := node.get("schema"), dict):
+            continue
+        references = node.get("examples")
+        names = references if isinstance(references, dict) else {}
+        examples = [
+            document["components"]["examples"][reference["$ref"].rpartition("/")[2]]["value"]
+            for reference in names.values()
+            if isinstance(reference, dict) and isinstance(reference["$ref"], str)
+        ]
+        examples += [node["example"]] if "example" in node else []
+        for example in examples:
+            jsonschema_rs.validate(schema | {"components": document["components"]}, example)
+        found += len(examples)
+    assert found > len(document["components"]["examples"])
 
 
 def test_every_reference_leads_somewhere_and_names_are_in_camel_case() -> None:
