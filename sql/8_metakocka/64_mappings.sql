@@ -15,8 +15,17 @@ create function public.metakocka_mappings(
 as $$
 declare
     page_limit constant integer := least(greatest(page_size, 1), 1000);
+    last_contact_id uuid;
     page jsonb;
 begin
+    -- also where there is no row that it would be compared with
+    if not pg_input_is_valid(substr(cursor, 1, 36), 'uuid') then
+        raise sqlstate 'PT422' using
+            message = 'This is not a cursor of metakocka_mappings.',
+            detail = 'field: cursor',
+            hint = 'Send the cursor of the last page unchanged, or none to start anew.';
+    end if;
+    last_contact_id := substr(cursor, 1, 36)::uuid;
     if contact_id is not null and not exists (
         select
         from public.contacts c
@@ -42,7 +51,7 @@ begin
               metakocka_mappings.cursor is null
               or (m.metakocka_id, m.contact_id) > (
                   substr(metakocka_mappings.cursor, 38),
-                  substr(metakocka_mappings.cursor, 1, 36)::uuid
+                  last_contact_id
               )
           )
         order by m.metakocka_id, m.contact_id
@@ -55,12 +64,6 @@ begin
                 then concat_ws(' ', page -> -1 ->> 'contact_id', page -> -1 ->> 'metakocka_id')
         end
     );
-exception
-    when invalid_text_representation then
-        raise sqlstate 'PT422' using
-            message = 'This is not a cursor of metakocka_mappings.',
-            detail = 'field: cursor',
-            hint = 'Send the cursor of the last page unchanged, or none to start anew.';
 end
 $$;
 

@@ -140,6 +140,8 @@ def test_mapping_of_one_contact(erp: World) -> None:
 
 def test_cursor_of_something_else_is_refused(erp: World) -> None:
     query = "select public.metakocka_mappings(null, 'nonsense')"
+    # also where no row is compared with it
+    assert refusal(erp, "vera", query).sqlstate == "PT422"
     apply(erp, partner("1600"))
     assert refusal(erp, "vera", query).sqlstate == "PT422"
 
