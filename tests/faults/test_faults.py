@@ -40,7 +40,8 @@ MISBEHAVIOUR = {
 }
 # seconds that a fault lasts which passes by itself
 LASTS = 8.0
-FULL = 400 * 1024 * 1024  # bytes of the disk that fills up
+# bytes of the disk that fills up; a stack begins on no smaller one
+FULL = 800 * 1024 * 1024
 
 
 class Struck:
