@@ -46,6 +46,10 @@ class Load:
     acknowledged: int = 0
     repeated: int = 0
     replied: int = 0
+    # seconds that the slowest webhook and the slowest reply waited until they were taken
+    slowest: dict[str, float] = field(default_factory=dict)
+    # when the last request was taken that had to be repeated
+    last_repeated: float | None = None
     threads: list[UUID] = field(default_factory=list)
     # of an agent
     token: str = ""
@@ -87,7 +91,8 @@ class Load:
         )
         self.token = signed_in.raise_for_status().json()["access_token"]
         for place in range(self.customers):
-            await self._insist(partial(meta.post, self._message(place, f"first {place}")))
+            first = partial(meta.post, self._message(place, f"first {place}"))
+            await self._insist(first, "first")
         with psycopg.connect(self.summary.db_url) as connection:
             for place in range(self.customers):
                 found = connection.execute(
@@ -112,11 +117,11 @@ class Load:
         skew = SKEWS[place % len(SKEWS)] if place % 25 == 0 else timedelta()
         payload = self._message(place, f"webhook {place}", skew)
         try:
-            await self._insist(partial(meta.post, payload))
+            await self._insist(partial(meta.post, payload), "webhook")
             self.acknowledged += 1
             if place % 20 == 0:
                 # once more, though it was acknowledged
-                await self._insist(partial(meta.post, payload))
+                await self._insist(partial(meta.post, payload), "webhook")
         finally:
             places.release()
 
@@ -128,7 +133,7 @@ class Load:
                 "message": f"reply {thread} {number}",
                 "client_ref": f"reply {thread} {number}",
             }
-            await self._insist(partial(self._post, http, reply))
+            await self._insist(partial(self._post, http, reply), "reply")
             self.replied += 1
             await asyncio.sleep(random.uniform(0, 0.5))
 
@@ -142,9 +147,10 @@ class Load:
             },
         )
 
-    async def _insist(self, call: Callable[[], Awaitable[httpx.Response]]) -> None:
+    async def _insist(self, call: Callable[[], Awaitable[httpx.Response]], kind: str) -> None:
         """Repeats a request until it is answered with 2xx, as Meta and our pages do."""
-        ends = time.monotonic() + PATIENCE_S
+        begun = time.monotonic()
+        ends = begun + PATIENCE_S
         last = "no answer"
         tries = 0
         while time.monotonic() < ends:
@@ -154,6 +160,10 @@ class Load:
                 last = type(error).__name__
             else:
                 if answer.is_success:
+                    now = time.monotonic()
+                    self.slowest[kind] = max(self.slowest.get(kind, 0), now - begun)
+                    if tries:
+                        self.last_repeated = now
                     return
                 # what is refused for good is a fault of ours
                 assert answer.status_code >= 500 or answer.status_code in (408, 429), answer.text
