@@ -14,7 +14,9 @@ import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -42,6 +44,8 @@ MISBEHAVIOUR = {
 }
 # seconds that a fault lasts which passes by itself
 LASTS = 8.0
+# of a message that a worker sends, see claim_outbound
+LEASE = timedelta(seconds=60)
 # bytes of the disk that fills up: a stack is not begun where less than 600 MB are free
 FULL = 800 * 1024 * 1024
 # fewer, to look at one fault
@@ -63,6 +67,10 @@ class Struck:
     def summary(self) -> StackSummary:
         return self._up.summary
 
+    @property
+    def stack(self) -> Stack:
+        return Stack.load(settings_file(self._home))
+
     def _start(self) -> Up:
         return self._ending.enter_context(up(self._home))
 
@@ -83,6 +91,22 @@ class Struck:
         os.kill(int((self._home / "postgres" / "postmaster.pid").read_text().split()[0]), 9)
         await self.again()
 
+    async def end_leases(self, killed: datetime) -> None:
+        """Lets the minute pass for which killed workers hold their messages, and wakes another."""
+        with psycopg.connect(self.summary.db_url) as connection:
+            connection.execute(
+                "update private.outbound_queue set leased_until = clock_timestamp()"
+                " where leased_until < %s",
+                [killed + LEASE],
+            )
+        stack = self.stack
+        await self._answers(
+            "POST",
+            stack.wake_url,
+            headers={"authorization": f"Bearer {stack.wake_secret}"},
+            json={"worker": "deliver_outbound"},
+        )
+
     async def again(self) -> None:
         """Starts the stack once more, after it has ended by itself."""
         await asyncio.to_thread(self._up.process.wait, 60)
@@ -96,24 +120,20 @@ class Struck:
         """Waits until everything that can be asked answers: the functions, which ask the database,
         a row through the gateway and PostgREST, the stand-ins, and the queue.
         """
-        stack = Stack.load(settings_file(self._home))
+        stack = self.stack
         key = {"apikey": stack.publishable_key}
-        asked = (
-            (f"{stack.functions_url}/ready", {}),
-            (f"{stack.url}/rest/v1/accounts?limit=1", key),
-            (f"{stack.whatsapp_url}/_fake/behaviour", {}),
-            (stack.aws_url, {}),
-        )
-        async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
-            for url, headers in asked:
-                await self._answers(http, url, headers)
+        await self._answers("GET", f"{stack.functions_url}/ready")
+        await self._answers("GET", f"{stack.url}/rest/v1/accounts?limit=1", headers=key)
+        await self._answers("GET", f"{stack.whatsapp_url}/_fake/behaviour")
+        await self._answers("GET", stack.aws_url)
 
-    async def _answers(self, http: httpx.AsyncClient, url: str, headers: dict[str, str]) -> None:
-        while True:
-            with suppress(httpx.TransportError):
-                if (await http.get(url, headers=headers)).status_code < 500:
-                    return
-            await asyncio.sleep(0.05)
+    async def _answers(self, method: str, url: str, **request: Any) -> None:
+        async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
+            while True:
+                with suppress(httpx.TransportError):
+                    if (await http.request(method, url, **request)).status_code < 500:
+                        return
+                await asyncio.sleep(0.05)
 
 
 async def half_open(struck: Struck) -> None:
@@ -239,9 +259,12 @@ async def endure(
 async def test_kills_at_work_lose_and_double_nothing(session_folder: Path) -> None:
     async def strike(struck: Struck) -> None:
         await struck.kill("functions")
+        killed = datetime.now(UTC)
         await struck.kill("postgrest")
         await struck.works()
         await struck.kill_backend()
+        await struck.works()
+        await struck.end_leases(killed)
 
     with struck_stack(session_folder / "few") as struck:
         load = Load(struck.summary, webhooks=150, replies=20, customers=10, per_second=60)
