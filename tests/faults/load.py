@@ -50,8 +50,6 @@ class Load:
     replied: int = 0
     # seconds that the slowest webhook and the slowest reply waited until they were taken
     slowest: dict[str, float] = field(default_factory=dict)
-    # when the last request was taken that had to be repeated
-    last_repeated: float | None = None
     threads: list[UUID] = field(default_factory=list)
     # of agents: one alone would be refused, who writes as much in a minute
     tokens: list[str] = field(default_factory=list)
@@ -177,10 +175,8 @@ class Load:
                 last = type(error).__name__
             else:
                 if answer.is_success:
-                    now = time.monotonic()
-                    self.slowest[kind] = max(self.slowest.get(kind, 0), now - begun)
-                    if tries:
-                        self.last_repeated = now
+                    taken = time.monotonic() - begun
+                    self.slowest[kind] = max(self.slowest.get(kind, 0), taken)
                     return
                 # what is refused for good is a fault of ours
                 assert answer.status_code >= 500 or answer.status_code in (408, 429), answer.text

@@ -223,14 +223,13 @@ async def endure(
     """The load with a fault in it, and what must hold afterwards.
 
     Returns seconds: `lasted_s` until every part answered, of a fault that passes by itself with its
-    own time; `felt_s` until the last request was taken that had to be repeated; `webhook_s` and
-    `reply_s` of the request that was taken last after it was first made; `sent_s` of the reply that
-    WhatsApp took last after it was written.
+    own time; `webhook_s` and `reply_s` of the request that was taken last after it was first made;
+    `sent_s` of the reply that WhatsApp took last after it was written.
     """
-    struck_at = lasted = 0.0
+    lasted = 0.0
 
     async def fail() -> None:
-        nonlocal struck_at, lasted
+        nonlocal lasted
         struck_at = time.monotonic()
         await strike(struck)
         await struck.works()
@@ -242,10 +241,8 @@ async def endure(
     await asyncio.to_thread(settled, load)
     done = time.monotonic()
     statuses = await asyncio.to_thread(judge, load)
-    felt = max(0.0, (load.last_repeated or struck_at) - struck_at)
     return {
         "lasted_s": round(lasted, 1),
-        "felt_s": round(felt, 1),
         "webhook_s": round(load.slowest["webhook"], 1),
         "reply_s": round(load.slowest["reply"], 1),
         "sent_s": round(await asyncio.to_thread(slowest_sent, load), 1),
