@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import psycopg
@@ -25,12 +25,14 @@ from rapport.local.fakes.whatsapp.payloads import Payload, inbound_text
 from rapport.local.stack.running import Stack
 from rapport.local.stack.state import settings_file
 from rapport.local.stack.summary import StackSummary
+from rapport.local.supabase.keys import mint_user_token
 
 # seconds between two tries, and until a try is given up for good
 PAUSES = (0.2, 0.4, 0.8, 1.6, 3.0)
 PATIENCE_S = 300.0
 # requests of Meta's at a time
 AT_ONCE = 40
+AGENTS = 10
 SKEWS = (timedelta(hours=2), timedelta(hours=-2), timedelta(days=20_000))
 
 
@@ -47,9 +49,11 @@ class Load:
     acknowledged: int = 0
     repeated: int = 0
     replied: int = 0
+    # seconds that the slowest webhook and the slowest reply waited until they were taken
+    slowest: dict[str, float] = field(default_factory=dict)
     threads: list[UUID] = field(default_factory=list)
-    # of an agent
-    token: str = ""
+    # of agents: one alone would be refused, who writes as much in a minute
+    tokens: list[str] = field(default_factory=list)
 
     @property
     def stack(self) -> Stack:
@@ -63,7 +67,7 @@ class Load:
         limits = httpx.Limits(max_connections=AT_ONCE * 2)
         async with httpx.AsyncClient(trust_env=False, timeout=15, limits=limits) as http:
             meta = Meta(http, self.summary.webhook_url, self.stack.whatsapp_app_secret)
-            await self._meet(http, meta)
+            await self._meet(meta)
             places = asyncio.Semaphore(AT_ONCE)
             is_failing = False
             async with asyncio.TaskGroup() as group:
@@ -78,17 +82,13 @@ class Load:
                         is_failing = True
                         group.create_task(_awaited(fail))
 
-    async def _meet(self, http: httpx.AsyncClient, meta: Meta) -> None:
-        """Every customer has written once, so that there are conversations to answer in."""
-        login = next(one for one in self.summary.logins if one.role == "agent")
-        signed_in = await http.post(
-            f"{self.summary.url}/auth/v1/token?grant_type=password",
-            json={"email": login.email, "password": login.password},
-            headers={"apikey": self.summary.publishable_key},
-        )
-        self.token = signed_in.raise_for_status().json()["access_token"]
+    async def _meet(self, meta: Meta) -> None:
+        """Every customer has written once, so that there are conversations to answer in, and there
+        are agents.
+        """
         for place in range(self.customers):
-            await self._insist(partial(meta.post, self._message(place, f"first {place}")))
+            first = partial(meta.post, self._message(place, f"first {place}"))
+            await self._insist(first, "first")
         with psycopg.connect(self.summary.db_url) as connection:
             for place in range(self.customers):
                 found = connection.execute(
@@ -99,6 +99,21 @@ class Load:
                 ).fetchone()
                 assert found is not None, place
                 self.threads.append(found[0])
+            agents = [uuid4() for _ in range(AGENTS)]
+            for agent in agents:
+                connection.execute(
+                    "insert into auth.users (id, email, aud, role)"
+                    " values (%s, %s, 'authenticated', 'authenticated')",
+                    [agent, f"{agent}@faults.example"],
+                )
+                connection.execute(
+                    "insert into public.account_members (account_id, user_id, role, display_name)"
+                    " select account_id, %s, 'agent', 'Agent' from public.conversations"
+                    " where id = %s",
+                    [agent, self.threads[0]],
+                )
+            key = self.stack.signing_key
+            self.tokens = [mint_user_token(key, user_id=agent) for agent in agents]
 
     def _message(self, place: int, text: str, skew: timedelta = timedelta()) -> Payload:
         return inbound_text(
@@ -113,39 +128,45 @@ class Load:
         skew = SKEWS[place % len(SKEWS)] if place % 25 == 0 else timedelta()
         payload = self._message(place, f"webhook {place}", skew)
         try:
-            await self._insist(partial(meta.post, payload))
+            await self._insist(partial(meta.post, payload), "webhook")
             self.acknowledged += 1
             if place % 20 == 0:
                 # once more, though it was acknowledged
-                await self._insist(partial(meta.post, payload))
+                await self._insist(partial(meta.post, payload), "webhook")
         finally:
             places.release()
 
     async def _answer(self, http: httpx.AsyncClient, thread: int) -> None:
         """Staff answer a customer, one message after the other."""
-        for number in range(self.replies // self.customers):
+        count = self.replies // self.customers
+        pause = self.webhooks / self.per_second / count
+        for number in range(count):
             reply = {
                 "conversation_id": str(self.threads[thread]),
                 "message": f"reply {thread} {number}",
                 "client_ref": f"reply {thread} {number}",
             }
-            await self._insist(partial(self._post, http, reply))
+            token = self.tokens[thread % AGENTS]
+            await self._insist(partial(self._post, http, token, reply), "reply")
             self.replied += 1
-            await asyncio.sleep(random.uniform(0, 0.5))
+            await asyncio.sleep(random.uniform(0, pause))
 
-    async def _post(self, http: httpx.AsyncClient, reply: dict[str, str]) -> httpx.Response:
+    async def _post(
+        self, http: httpx.AsyncClient, token: str, reply: dict[str, str]
+    ) -> httpx.Response:
         return await http.post(
             f"{self.summary.url}/rest/v1/rpc/post_message",
             json=reply,
             headers={
                 "apikey": self.summary.publishable_key,
-                "authorization": f"Bearer {self.token}",
+                "authorization": f"Bearer {token}",
             },
         )
 
-    async def _insist(self, call: Callable[[], Awaitable[httpx.Response]]) -> None:
+    async def _insist(self, call: Callable[[], Awaitable[httpx.Response]], kind: str) -> None:
         """Repeats a request until it is answered with 2xx, as Meta and our pages do."""
-        ends = time.monotonic() + PATIENCE_S
+        begun = time.monotonic()
+        ends = begun + PATIENCE_S
         last = "no answer"
         tries = 0
         while time.monotonic() < ends:
@@ -155,6 +176,8 @@ class Load:
                 last = type(error).__name__
             else:
                 if answer.is_success:
+                    taken = time.monotonic() - begun
+                    self.slowest[kind] = max(self.slowest.get(kind, 0), taken)
                     return
                 # What is refused for good is a fault of ours. A process of Postgres that dies may
                 # leave an answer of 400 without a code, which our clients repeat as well.

@@ -72,6 +72,7 @@ def test_a_soak_looks_at_all_parts_while_clients_come_and_go(start: Start) -> No
     seen = figures.looks[-1]
     assert {"postgres", "postgrest", "gateway"} <= set(seen.memory)
     assert min(seen.memory.values()) > 0
+    assert figures.grown_most()[0] in seen.memory
     assert seen.connections > 0
     assert seen.size > 0
 

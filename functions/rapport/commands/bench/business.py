@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 import psycopg
@@ -12,7 +13,10 @@ from psycopg.rows import TupleRow
 
 from rapport.client.live import LiveClient
 from rapport.local.stack.running import Stack
-from rapport.local.supabase.keys import mint_user_token
+from rapport.local.supabase.keys import ACCESS_TOKEN_LIFETIME, mint_user_token
+
+# half of what a token lives
+TOKEN_SECONDS = ACCESS_TOKEN_LIFETIME.total_seconds() / 2
 
 Owner = psycopg.Connection[TupleRow]
 
@@ -33,6 +37,8 @@ class Business:
     stack: Stack
     account: UUID
     agent: UUID
+    # with the times at which they are renewed
+    _tokens: dict[UUID, tuple[str, float]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def found(cls, stack: Stack, owner: Owner) -> Business:
@@ -88,8 +94,12 @@ class Business:
         )
 
     def token(self, user: UUID) -> str:
-        """A signed-in person's access token."""
-        return mint_user_token(self.stack.signing_key, user_id=user)
+        """A signed-in person's access token, which is kept as a page keeps it."""
+        token, ends = self._tokens.get(user, ("", 0.0))
+        if ends < time.monotonic():
+            token = mint_user_token(self.stack.signing_key, user_id=user)
+            self._tokens[user] = (token, time.monotonic() + TOKEN_SECONDS)
+        return token
 
     def client(self, user: UUID) -> LiveClient:
         """A signed-in person's live client."""

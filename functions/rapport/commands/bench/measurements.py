@@ -437,6 +437,16 @@ def _soak(ground: Ground) -> Iterable[Row]:
             for minute, one in zip(minutes, looks, strict=True)
         ),
     )
+    # the sum hides a small part that leaks
+    part, before, now = figures.grown_most()
+    yield Row(
+        "soak.part",
+        f"Memory of the part that grew most in the last quarter: {part} (private)",
+        "MB",
+        now / 1e6,
+        baseline=Beside(before / 1e6, "in the quarter before"),
+        wanted=(Wanted("ratio_to_baseline", 1.1),),
+    )
     yield Row(
         "soak.bytes",
         "Growth of the database for each message, in the second half",
@@ -581,6 +591,7 @@ EVERY = (
         (
             "soak.live",
             "soak.memory",
+            "soak.part",
             "soak.bytes",
             "soak.dead",
             "soak.lag",

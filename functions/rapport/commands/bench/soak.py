@@ -80,6 +80,16 @@ class SoakFigures:
         """Bytes of all parts in a quarter of the time."""
         return mean(sum(one.memory.values()) for one in self.quarter(number))
 
+    def grown_most(self) -> tuple[str, float, float]:
+        """The part whose memory grew most: its name, and its bytes in the last two quarters."""
+
+        def of(name: str, number: int) -> float:
+            return mean(one.memory.get(name, 0) for one in self.quarter(number))
+
+        names = {name for one in self.quarter(4) for name in one.memory}
+        name = max(names, key=lambda name: of(name, 4) / max(1.0, of(name, 3)))
+        return name, of(name, 3), of(name, 4)
+
     def bytes_of_each(self, number: int) -> float:
         """Bytes by which the database grew for each message, in a half of the time."""
         half = [*self.quarter(number * 2 - 1), *self.quarter(number * 2)]
