@@ -144,15 +144,17 @@ export class AppPage extends PageElement {
 
   /** Ends the session here; others of the user go on. Nothing of the user stays on the device. */
   async signOut() {
-    const { supabase, user } = this;
+    const { supabase } = this;
+    // a page that could not be shown knows nobody
+    const user = this.user?.id ?? localStorage.getItem(this.#keptUser);
     const { deleteUnsent, endNotifications, isSure, unsentOf } = await import("./left_behind.js");
     if (user) {
-      const unsent = await unsentOf(user.id);
+      const unsent = await unsentOf(user);
       if (unsent && !(await isSure(unsent))) return;
     }
     if (supabase) await endNotifications(supabase);
     await this.live?.close();
-    if (user) await deleteUnsent(user.id);
+    if (user) await deleteUnsent(user);
     await supabase?.auth.signOut({ scope: "local" });
     // also without a server to tell
     localStorage.removeItem(this.#kept);

@@ -67,7 +67,7 @@ export function isSure(n) {
 }
 
 /**
- * Says above the sign-in that messages of an earlier session wait, of which nothing is shown.
+ * Says above the sign-in that messages of an earlier session wait, without their words.
  *
  * @param {number} n
  * @param {() => void} forget
@@ -87,22 +87,31 @@ export function waitingNote(n, forget) {
  * @returns {Promise<number>}
  */
 function messagesOf(user, mode) {
-  return new Promise((answer) => {
+  return new Promise((answer, refuse) => {
     const opening = indexedDB.open("rapport-outbox");
     // where there is none, none is made
     opening.onupgradeneeded = () => opening.transaction?.abort();
     opening.onerror = () => answer(0);
     opening.onsuccess = () => {
       const database = opening.result;
+      if (!database.objectStoreNames.contains("messages")) {
+        database.close();
+        return answer(0);
+      }
       const transaction = database.transaction("messages", mode, { durability: "strict" });
       const messages = transaction.objectStore("messages");
       const keys = messages.index("user").getAllKeys(user);
       keys.onsuccess = () => {
         if (mode === "readwrite") for (const key of keys.result) messages.delete(key);
       };
-      transaction.oncomplete = transaction.onabort = () => {
+      transaction.oncomplete = () => {
         database.close();
         answer(keys.result.length);
+      };
+      // what could not be deleted is not taken for deleted
+      transaction.onabort = () => {
+        database.close();
+        refuse(transaction.error);
       };
     };
   });
