@@ -193,7 +193,8 @@ def test_phone_desk_and_portal_see_what_is_theirs(
     others_desk = open_page("dashboard/", "Ana")
     portal = open_page("portal/", "Cilka", timezone_id="America/New_York")
     others_portal = open_page("portal/", "Carlos")
-    phone = open_page("phone/")
+    phone = open_page("phone/", viewport={"width": 360, "height": 720})
+    assert phone.evaluate("document.documentElement.scrollWidth") == 360
 
     # from the phone to the desk, and the answer back, with ticks
     expect(desk.get_by_text("No conversations yet")).to_be_visible()
