@@ -196,6 +196,8 @@ def test_what_newer_versions_have_dropped_is_refused(user: httpx.Client) -> None
         # in brackets of conditions and of tables; it would take seconds to read
         (f"or=({'or(' * 3000}id.is.null{')' * 3001}", "*/*"),
         (f"select={'notes(' * 3000}*{')' * 3000}", "*/*"),
+        # also behind as many that close
+        (f"body=eq.{')' * 3000}&select={'notes(' * 3000}*{')' * 3000}", "*/*"),
     ],
 )
 def test_what_postgrest_can_not_read_is_refused(

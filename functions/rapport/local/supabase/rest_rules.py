@@ -67,7 +67,8 @@ def _depth(text: bytes) -> int:
             depth += 1
             deepest = max(deepest, depth)
         elif one == _CLOSES:
-            depth -= 1
+            # more that close than open make room for no deeper ones
+            depth = max(depth - 1, 0)
     return deepest
 
 
