@@ -1,4 +1,4 @@
-"""What no answer, no log and no process may show, whatever was sent."""
+"""What no answer, no log and no process may show after hostile input."""
 
 from __future__ import annotations
 

@@ -303,7 +303,7 @@ class Victim:
                 try:
                     for frame in given.frames:
                         socket.send(self._frame(frame, given.actor))
-                    # rows of the other business, of which nothing may come
+                    # rows of the other business: none may come
                     self._write_as_bay()
                     told = _heard(socket, given.version)
                 except ConnectionClosed as ended:

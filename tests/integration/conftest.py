@@ -91,7 +91,7 @@ def world_database(share: Sharing, world_template: Database) -> Database:
 
 @pytest.fixture
 def running(request: pytest.FixtureRequest, share: Sharing, database: Database) -> Running:
-    """The stack on the test's database, of which nothing or something runs."""
+    """The stack on the test's database; some of its parts may run already."""
     running = share.running(database)
     request.node.stash[FOLDER] = running.folder
     return running

@@ -743,7 +743,7 @@ def test_a_long_inbox_is_read_in_pages(people: People, office: Office) -> None:
     office.run("select public.post_message(customer_id => %s, message => 'Hello 90')", customer)
     expect(rows.first).to_contain_text("You: Hello 90")
     expect(rows).to_have_count(130)
-    # the last message of each in the language of who reads, whatever the account's is
+    # the last message of each in the reader's language, which is not the account's
     said = {
         ("client", "image", "[image] The hall"): "Fotografija: The hall",
         ("client", "audio", "[voice message]", '{"audio": {"voice": true}}'): "Glasovno sporočilo",

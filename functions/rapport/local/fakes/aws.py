@@ -110,7 +110,7 @@ def main() -> None:
     s3 = get_backend("s3")[AWS_ACCOUNT]["aws"]
     state = AwsState(aws_folder(stack.folder), sqs, s3, MEDIA_BUCKET)
     state.restore()
-    # with the addresses of all of AWS, of which moto has taken what it needs: 8 MB
+    # it has the addresses of all of AWS (8 MB), and moto has read those that it needs
     AccountSpecificBackend.get_session.cache_clear()
     host = stack.aws_url.removeprefix("http://")
     app = Application(Verifier(AWS_KEY_ID, stack.aws_secret, host), state)
