@@ -54,6 +54,38 @@ create table private.message_statuses (
 alter table private.message_statuses enable row level security;
 
 
+/*
+    A body is text, and jsonb refuses characters that JSON text allows: U+0000 and lone surrogates.
+    The webhook's parser puts U+FFFD in their place, and so does this.
+*/
+create function private.webhook_json(body text)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    -- an escaped backslash begins no escaped character: it is set apart while these are sought
+    apart constant text := chr(1);
+    storable text := body;
+begin
+    if not pg_input_is_valid(storable, 'jsonb') then
+        storable := replace(storable, '\\', apart);
+        storable := regexp_replace(storable, '\\u0000', '\\ufffd', 'g');
+        storable := regexp_replace(
+            storable, '\\u[dD][89abAB][[:xdigit:]]{2}(?!\\u[dD][c-fC-F])', '\\ufffd', 'g');
+        storable := regexp_replace(
+            storable,
+            '(?<!\\u[dD][89abAB][[:xdigit:]]{2})\\u[dD][c-fC-F][[:xdigit:]]{2}',
+            '\\ufffd',
+            'g');
+        storable := replace(storable, apart, '\\');
+    end if;
+    return case when pg_input_is_valid(storable, 'jsonb') then storable::jsonb end;
+end
+$$;
+
+
 comment on type private.webhook_provider is
     'The providers that send webhooks.';
 comment on table private.webhook_events is
@@ -62,6 +94,8 @@ comment on column private.webhook_events.is_cut is
     'Whether the updates about an erased person were cut out. Such a webhook is not applied when it comes again: these would come back.';
 comment on column private.webhook_events.deliveries is
     'How often this body was delivered.';
+comment on function private.webhook_json(text) is
+    'The body of a webhook as jsonb, with U+FFFD for characters that jsonb refuses; null if it can''t be read.';
 comment on table private.message_statuses is
     'Every reported status of a message, with the provider''s time.';
 
@@ -4811,10 +4845,10 @@ $$;
 
 
 /*
-    The value of a webhook's field without these updates, and without the people that only they were
-    about. A history has its updates in lists of lists.
+    A part of a webhook without a number's updates, and without the people that only they were about.
+    A history has its updates in lists of lists.
 */
-create function private.without_updates(value jsonb, provider_ids text[])
+create function private.without_updates(value jsonb, phone_number_id text, provider_ids text[])
     returns jsonb
     language plpgsql
     immutable
@@ -4827,7 +4861,10 @@ begin
         return (
             select coalesce(
                 jsonb_agg(
-                    private.without_updates(value => e.value, provider_ids => provider_ids)
+                    private.without_updates(
+                        value => e.value,
+                        phone_number_id => phone_number_id,
+                        provider_ids => provider_ids)
                     order by e.place
                 ),
                 '[]'
@@ -4835,13 +4872,19 @@ begin
             from jsonb_array_elements(value) with ordinality as e (value, place)
             where not coalesce(e.value ->> 'id' = any (provider_ids), false)
         );
-    elsif jsonb_typeof(value) <> 'object' then
+    elsif jsonb_typeof(value) <> 'object'
+        -- another number's
+        or value #>> '{metadata,phone_number_id}' <> phone_number_id then
         return value;
     end if;
     rest := (
         select coalesce(
             jsonb_object_agg(
-                f.key, private.without_updates(value => f.value, provider_ids => provider_ids)),
+                f.key,
+                private.without_updates(
+                    value => f.value,
+                    phone_number_id => phone_number_id,
+                    provider_ids => provider_ids)),
             '{}'
         )
         from jsonb_each(value) f
@@ -4874,7 +4917,10 @@ create function private.without_erased(
     set search_path = ''
 as $$
 declare
-    provider_ids text[];
+    places bigint[];
+    whole constant jsonb := items;
+    number record;
+    rest jsonb;
 begin
     erased := 0;
     -- most systems have erased nobody
@@ -4882,9 +4928,9 @@ begin
         return;
     end if;
 
-    select array_agg(e.value ->> 'provider_id')
-    into provider_ids
-    from jsonb_array_elements(items) e
+    select array_agg(e.place)
+    into places
+    from jsonb_array_elements(items) with ordinality as e (value, place)
     join public.whatsapp_channels w
         on w.phone_number_id = e.value ->> 'phone_number_id'
     where exists (
@@ -4899,13 +4945,13 @@ begin
               end
           )
     );
-    if provider_ids is null then
+    if places is null then
         return;
     end if;
 
-    erased := cardinality(provider_ids);
+    erased := cardinality(places);
     select jsonb_agg(
-        case when e.value ->> 'provider_id' = any (provider_ids)
+        case when e.place = any (places)
             then jsonb_build_object('kind', 'erased')
             else e.value
         end
@@ -4913,9 +4959,23 @@ begin
     )
     into items
     from jsonb_array_elements(items) with ordinality as e (value, place);
-    if pg_input_is_valid(body, 'jsonb') then
-        body := private.without_updates(value => body::jsonb, provider_ids => provider_ids)::text;
-    end if;
+
+    rest := private.webhook_json(body);
+    for number in
+        select
+            e.value ->> 'phone_number_id' as phone_number_id,
+            array_agg(e.value ->> 'provider_id') as provider_ids
+        from jsonb_array_elements(whole) with ordinality as e (value, place)
+        where e.place = any (places)
+        group by 1
+    loop
+        rest := private.without_updates(
+            value => rest,
+            phone_number_id => number.phone_number_id,
+            provider_ids => number.provider_ids);
+    end loop;
+    -- a body that can't be read can't be cut either
+    body := coalesce(rest, '{}')::text;
 end
 $$;
 
@@ -4952,8 +5012,8 @@ comment on table private.erased_messages is
     'Hashes of the ids of erased persons'' messages, so that their updates are not applied when they come again.';
 comment on function private.message_hash(text) is
     'The hash of WhatsApp''s id of a message.';
-comment on function private.without_updates(jsonb, text[]) is
-    'A raw webhook without these updates, and without the people that only they were about.';
+comment on function private.without_updates(jsonb, text, text[]) is
+    'A raw webhook without these updates of a number, and without the people that only they were about.';
 comment on function private.without_erased(text, jsonb) is
     'A webhook without the updates of erased persons'' messages, whose items become {kind: erased}, and their number.';
 comment on function private.prune_erased_messages(integer) is

@@ -3717,7 +3717,6 @@ begin
         select l.*
         from latest l
         where position(piece in l.body) > 0
-          and pg_input_is_valid(l.body, 'jsonb')
         limit 1000
     )
     select n.id, n.received_at, n.deliveries, v.phone_number_id, v.waba_id, r.reason
@@ -3726,7 +3725,7 @@ begin
     -- the change that names it, as a whole value: not a text in which somebody wrote it
     cross join lateral (
         select i.waba_id, i.phone_number_id
-        from jsonb_path_query(n.body::jsonb, 'lax $.entry[*]') as e (entry)
+        from jsonb_path_query(private.webhook_json(n.body), 'lax $.entry[*]') as e (entry)
         cross join lateral jsonb_path_query(e.entry, 'lax $.changes[*].value') as c (value)
         cross join lateral (
             select

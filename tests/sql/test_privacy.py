@@ -14,6 +14,7 @@ import pytest
 
 from rapport.local.stack.postgres import Cluster, Database
 from rapport.whatsapp.items import items_of
+from rapport.whatsapp.webhook import parse
 from tests.sql.actors import populate
 from tests.sql.asking import Refusal, ask, refusal
 from tests.sql.metakocka import backend, partner
@@ -77,7 +78,8 @@ def deliver(
         payload["entry"][0]["changes"][0]["value"]["messages"][0]["id"] = f"wamid.{said}"
     # as WhatsApp writes it: other letters by their numbers
     body = json.dumps(payload)
-    world.ingest(*(item.model_dump(mode="json") for item in items_of(payload)), body=body)
+    items = items_of(parse(body))
+    world.ingest(*(item.model_dump(mode="json") for item in items), body=body)
     return body
 
 
@@ -574,6 +576,64 @@ def test_an_erased_message_that_comes_again_in_other_bytes_brings_nobody_back(
     assert left["statuses"] == []
     found = contents(world, f"to_jsonb(t)::text ~ '{number}|{name}|Is Waldo in'")
     assert [table for table, rows in found.items() if rows] == []
+
+
+def test_words_that_jsonb_refuses_are_erased_too(known: World) -> None:
+    world = known
+    number, name = "38640777444", "Odo Odd"
+    said = "Is Odo in?\x00\ud800 \\u0000 \U0001f600"
+    sent = deliver(world, "text", person=(number, name), said="?")
+    payload = json.loads(sent)
+    value = payload["entry"][0]["changes"][0]["value"]
+    beside = json.loads(json.dumps(value).replace(number, "38640777333").replace(name, "Neva"))
+    value["messages"][0] |= {"id": "wamid.odo", "text": {"body": said}}
+    beside["messages"][0] |= {"id": "wamid.neva", "text": {"body": said.replace("Odo", "Neva")}}
+    value["contacts"] += beside["contacts"]
+    value["messages"] += beside["messages"]
+
+    def arrive(body: str) -> dict[str, Any]:
+        items = (item.model_dump(mode="json") for item in items_of(parse(body)))
+        return world.ingest(*items, body=body)
+
+    def kept(answer: dict[str, Any]) -> str:
+        sql = "select body from private.webhook_events where id = %s"
+        return str(world.value(sql, [answer["event_id"]]))
+
+    first = arrive(json.dumps(payload))
+    assert first["applied"] == 2
+    contact = world.value("select id from public.contacts where profile_name = %s", [name])
+    action = backend(world, "erase_contact", contact_id=contact)
+    assert erase(world, action)["state"] == "done"
+    again = arrive(json.dumps(payload, indent=1))
+    assert (again["applied"], again["duplicates"]) == (0, 2)
+
+    for body in (kept(first), kept(again)):
+        left = json.loads(body)["entry"][0]["changes"][0]["value"]
+        assert [one["profile"]["name"] for one in left["contacts"]] == ["Neva"]
+        texts = [one["text"]["body"] for one in left["messages"]]
+        assert texts == ["Is Neva in?\ufffd\ufffd \\u0000 \U0001f600"]
+    found = contents(world, f"to_jsonb(t)::text ~ '{number}|{name}|Is Odo in'")
+    assert [table for table, rows in found.items() if rows] == []
+
+
+def test_a_message_of_another_number_with_an_erased_ones_id_stays(known: World) -> None:
+    """Two numbers of one webhook, of which one erased a person."""
+    world = known
+    number, name = "38640777222", "Twin"
+    body = json.loads(deliver(world, "text", person=(number, name), said="Twice"))
+    contact = world.value("select id from public.contacts where profile_name = %s", [name])
+    assert erase(world, backend(world, "erase_contact", contact_id=contact))["state"] == "done"
+
+    other = json.loads(json.dumps(body).replace(ALPINE_NUMBER, BAY_NUMBER))
+    body["entry"] += other["entry"]
+    items = [item.model_dump(mode="json") for item in items_of(body)]
+    answer = world.ingest(*items, body=json.dumps(body))
+    assert (answer["applied"], answer["duplicates"], answer["rejected"]) == (1, 1, [])
+    kept = world.value(
+        "select body from private.webhook_events where id = %s", [answer["event_id"]]
+    )
+    values = [entry["changes"][0]["value"] for entry in json.loads(kept)["entry"]]
+    assert [len(value["messages"]) for value in values] == [0, 1]
 
 
 def test_owners_ask_and_nobody_else(known: World) -> None:

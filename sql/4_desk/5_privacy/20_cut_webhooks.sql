@@ -55,12 +55,9 @@ create function private.changes_of_account(body text, p private.person)
     set search_path = ''
 as $$
 begin
-    if not pg_input_is_valid(body, 'jsonb') then
-        return null;
-    end if;
     return (
         select jsonb_agg(c.value)
-        from jsonb_path_query(body::jsonb, 'lax $.entry[*]') as e (value)
+        from jsonb_path_query(private.webhook_json(body), 'lax $.entry[*]') as e (value)
         cross join lateral jsonb_path_query(e.value, 'lax $.changes[*]') as c (value)
         where private.is_change_of_account(c.value, e.value ->> 'id', p)
     );
@@ -120,17 +117,13 @@ create function private.cut_webhook(
     set search_path = ''
 as $$
 declare
-    left_over jsonb;
+    left_over jsonb := private.webhook_json(body);
     change record;
     list record;
     parts record;
 begin
     cut := '[]';
     rest := body;
-    if not pg_input_is_valid(body, 'jsonb') then
-        return;
-    end if;
-    left_over := body::jsonb;
     for change in
         select
             array['entry', (e.place - 1)::text, 'changes', (c.place - 1)::text, 'value'] as path,

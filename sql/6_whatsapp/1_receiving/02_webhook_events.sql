@@ -64,6 +64,38 @@ create policy "nobody reads message statuses directly"
     using (false);
 
 
+/*
+    A body is text, and jsonb refuses characters that JSON text allows: U+0000 and lone surrogates.
+    The webhook's parser puts U+FFFD in their place, and so does this.
+*/
+create function private.webhook_json(body text)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    -- an escaped backslash begins no escaped character: it is set apart while these are sought
+    apart constant text := chr(1);
+    storable text := body;
+begin
+    if not pg_input_is_valid(storable, 'jsonb') then
+        storable := replace(storable, '\\', apart);
+        storable := regexp_replace(storable, '\\u0000', '\\ufffd', 'g');
+        storable := regexp_replace(
+            storable, '\\u[dD][89abAB][[:xdigit:]]{2}(?!\\u[dD][c-fC-F])', '\\ufffd', 'g');
+        storable := regexp_replace(
+            storable,
+            '(?<!\\u[dD][89abAB][[:xdigit:]]{2})\\u[dD][c-fC-F][[:xdigit:]]{2}',
+            '\\ufffd',
+            'g');
+        storable := replace(storable, apart, '\\');
+    end if;
+    return case when pg_input_is_valid(storable, 'jsonb') then storable::jsonb end;
+end
+$$;
+
+
 comment on type private.webhook_provider is
     'The providers that send webhooks.';
 comment on table private.webhook_events is
@@ -74,6 +106,8 @@ comment on column private.webhook_events.deliveries is
     'How often this body was delivered.';
 comment on policy "nobody reads raw webhooks directly" on private.webhook_events is
     'Raw events hold the data of all tenants.';
+comment on function private.webhook_json(text) is
+    'The body of a webhook as jsonb, with U+FFFD for characters that jsonb refuses; null if it can''t be read.';
 comment on table private.message_statuses is
     'Every reported status of a message, with the provider''s time.';
 comment on policy "nobody reads message statuses directly" on private.message_statuses is

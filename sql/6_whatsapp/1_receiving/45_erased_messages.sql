@@ -40,10 +40,10 @@ $$;
 
 
 /*
-    The value of a webhook's field without these updates, and without the people that only they were
-    about. A history has its updates in lists of lists.
+    A part of a webhook without a number's updates, and without the people that only they were about.
+    A history has its updates in lists of lists.
 */
-create function private.without_updates(value jsonb, provider_ids text[])
+create function private.without_updates(value jsonb, phone_number_id text, provider_ids text[])
     returns jsonb
     language plpgsql
     immutable
@@ -56,7 +56,10 @@ begin
         return (
             select coalesce(
                 jsonb_agg(
-                    private.without_updates(value => e.value, provider_ids => provider_ids)
+                    private.without_updates(
+                        value => e.value,
+                        phone_number_id => phone_number_id,
+                        provider_ids => provider_ids)
                     order by e.place
                 ),
                 '[]'
@@ -64,13 +67,19 @@ begin
             from jsonb_array_elements(value) with ordinality as e (value, place)
             where not coalesce(e.value ->> 'id' = any (provider_ids), false)
         );
-    elsif jsonb_typeof(value) <> 'object' then
+    elsif jsonb_typeof(value) <> 'object'
+        -- another number's
+        or value #>> '{metadata,phone_number_id}' <> phone_number_id then
         return value;
     end if;
     rest := (
         select coalesce(
             jsonb_object_agg(
-                f.key, private.without_updates(value => f.value, provider_ids => provider_ids)),
+                f.key,
+                private.without_updates(
+                    value => f.value,
+                    phone_number_id => phone_number_id,
+                    provider_ids => provider_ids)),
             '{}'
         )
         from jsonb_each(value) f
@@ -103,7 +112,10 @@ create function private.without_erased(
     set search_path = ''
 as $$
 declare
-    provider_ids text[];
+    places bigint[];
+    whole constant jsonb := items;
+    number record;
+    rest jsonb;
 begin
     erased := 0;
     -- most systems have erased nobody
@@ -111,9 +123,9 @@ begin
         return;
     end if;
 
-    select array_agg(e.value ->> 'provider_id')
-    into provider_ids
-    from jsonb_array_elements(items) e
+    select array_agg(e.place)
+    into places
+    from jsonb_array_elements(items) with ordinality as e (value, place)
     join public.whatsapp_channels w
         on w.phone_number_id = e.value ->> 'phone_number_id'
     where exists (
@@ -128,13 +140,13 @@ begin
               end
           )
     );
-    if provider_ids is null then
+    if places is null then
         return;
     end if;
 
-    erased := cardinality(provider_ids);
+    erased := cardinality(places);
     select jsonb_agg(
-        case when e.value ->> 'provider_id' = any (provider_ids)
+        case when e.place = any (places)
             then jsonb_build_object('kind', 'erased')
             else e.value
         end
@@ -142,9 +154,23 @@ begin
     )
     into items
     from jsonb_array_elements(items) with ordinality as e (value, place);
-    if pg_input_is_valid(body, 'jsonb') then
-        body := private.without_updates(value => body::jsonb, provider_ids => provider_ids)::text;
-    end if;
+
+    rest := private.webhook_json(body);
+    for number in
+        select
+            e.value ->> 'phone_number_id' as phone_number_id,
+            array_agg(e.value ->> 'provider_id') as provider_ids
+        from jsonb_array_elements(whole) with ordinality as e (value, place)
+        where e.place = any (places)
+        group by 1
+    loop
+        rest := private.without_updates(
+            value => rest,
+            phone_number_id => number.phone_number_id,
+            provider_ids => number.provider_ids);
+    end loop;
+    -- a body that can't be read can't be cut either
+    body := coalesce(rest, '{}')::text;
 end
 $$;
 
@@ -183,8 +209,8 @@ comment on policy "nobody reads erased messages directly" on private.erased_mess
     'ingest_whatsapp asks without_erased.';
 comment on function private.message_hash(text) is
     'The hash of WhatsApp''s id of a message.';
-comment on function private.without_updates(jsonb, text[]) is
-    'A raw webhook without these updates, and without the people that only they were about.';
+comment on function private.without_updates(jsonb, text, text[]) is
+    'A raw webhook without these updates of a number, and without the people that only they were about.';
 comment on function private.without_erased(text, jsonb) is
     'A webhook without the updates of erased persons'' messages, whose items become {kind: erased}, and their number.';
 comment on function private.prune_erased_messages(integer) is
