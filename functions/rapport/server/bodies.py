@@ -13,9 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rapport.server.overload import RETRY_AFTER
 
-# seconds for a body to come, and bytes a second with which a large one gets more
+# seconds for a body to come, and bytes a second with which a large one gets more: a weak mobile
+# connection has them
 SECONDS = 10.0
-PACE = 64 * 1024
+PACE = 16 * 1024
 # bodies that come at the same time
 AT_ONCE = 1000
 
@@ -126,7 +127,8 @@ class Bodies:
             )
         return BodyError(
             408,
-            f"The body did not come within {self._seconds:g} seconds. Send the request again.",
+            f"The body did not come within {self._seconds:g} seconds, and one more for each"
+            f" {PACE // 1024} KiB. Send the request again.",
             close,
         )
 

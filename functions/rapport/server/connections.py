@@ -30,6 +30,7 @@ class HttpConnection(H11Protocol):
     reading_seconds = READING_SECONDS
     _head: asyncio.TimerHandle | None = None
     _reading: asyncio.TimerHandle | None = None
+    _unread = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
@@ -53,8 +54,7 @@ class HttpConnection(H11Protocol):
     def pause_writing(self) -> None:
         """Waits for the client to read."""
         super().pause_writing()
-        self._stop_watching()
-        self._reading = self.loop.call_later(self.reading_seconds, self.transport.abort)
+        self._watch()
 
     def resume_writing(self) -> None:
         """Goes on, since the client has read."""
@@ -72,6 +72,18 @@ class HttpConnection(H11Protocol):
         if begun and self.conn.our_state is h11.IDLE:
             self.transport.write(_TOO_SLOW)
         self.transport.close()
+
+    def _watch(self) -> None:
+        self._stop_watching()
+        self._unread = self.transport.get_write_buffer_size()
+        self._reading = self.loop.call_later(self.reading_seconds, self._look)
+
+    def _look(self) -> None:
+        """Gives a slow reader more time: `resume_writing` comes only when little is left."""
+        if self.transport.get_write_buffer_size() < self._unread:
+            self._watch()
+        else:
+            self.transport.abort()
 
     def _stop_waiting(self) -> None:
         if self._head is not None:

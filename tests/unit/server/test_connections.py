@@ -24,23 +24,32 @@ class Impatient(HttpConnection):
     reading_seconds = 0.2
 
 
+class LessImpatient(HttpConnection):
+    reading_seconds = 1.0
+
+
 async def answer(scope: Scope, _receive: Receive, send: Send) -> None:
-    """Answers at once, without a look at the body; below /large more than a socket holds."""
+    """Answers at once, without a look at the body; below /large more than a socket holds, and
+    below /whole this in one piece."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
+    if scope["path"] == "/whole":
+        await send({"type": "http.response.body", "body": PIECE * PIECES, "more_body": True})
     for _ in range(PIECES if scope["path"] == "/large" else 0):
         await send({"type": "http.response.body", "body": PIECE, "more_body": True})
     await send({"type": "http.response.body", "body": b"ok"})
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[tuple[uvicorn.Server, int]]:
+async def serving(
+    protocol: type[HttpConnection] = Impatient,
+) -> AsyncIterator[tuple[uvicorn.Server, int]]:
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(
             answer,
             lifespan="off",
             log_level="critical",
-            http=Impatient,
+            http=protocol,
             # seconds; longer than the test's
             timeout_keep_alive=PATIENCE,
             timeout_graceful_shutdown=1,
@@ -96,3 +105,15 @@ async def test_a_client_that_reads_nothing_loses_its_connection() -> None:
                     await asyncio.sleep(0.01)
                 while server.server_state.connections:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_reads_slowly_gets_all() -> None:
+    async with serving(LessImpatient) as (_, port), asyncio.timeout(PATIENCE):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**14)
+        writer.write(b"GET /whole HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        count = 0
+        while piece := await reader.read(2**19):
+            count += len(piece)
+            await asyncio.sleep(0.03 if count < 0.9 * PIECES * len(PIECE) else 0)
+        writer.close()
+    assert count > PIECES * len(PIECE)
