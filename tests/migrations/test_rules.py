@@ -17,7 +17,13 @@ GOOD = [
     (PRE, HEAD + "alter table public.jobs add constraint c check (a > 0) not valid;"),
     (PRE, HEAD + "alter table public.jobs validate constraint c;"),
     (PRE, HEAD + "alter table public.jobs add constraint u unique using index i;"),
-    (PRE, HEAD + "create index if not exists i on public.jobs (a);"),
+    (
+        PRE,
+        HEAD + "-- before: create index concurrently i on public.jobs (a);\n"
+        "create index if not exists i on public.jobs (a);",
+    ),
+    (PRE, HEAD + "create table public.t (a int); update public.t set a = 1 where true;"),
+    (PRE, HEAD + "alter domain public.d add constraint c check (value > 0) not valid;"),
     (PRE, HEAD + "create table public.t (a int unique); create index i on public.t (a);"),
     (PRE, HEAD + "update private.followed_tables set shown = '{a}' where true;"),
     (PRE, HEAD + "drop trigger t on public.jobs;"),
@@ -49,8 +55,36 @@ BAD = [
     (
         PRE,
         HEAD + "alter table public.jobs add column a uuid default pg_catalog.gen_random_uuid();",
-        "gen_random_uuid() as default rewrites",
+        "gen_random_uuid() as default may rewrite",
     ),
+    (
+        PRE,
+        HEAD + "alter table public.jobs add column a text default private.new_code();",
+        "new_code() as default may rewrite",
+    ),
+    (PRE, HEAD + "set local lock_timeout = 0;", "is set once"),
+    (PRE, HEAD + "reset lock_timeout;", "is set once"),
+    (PRE, HEAD + "reset all;", "is set once"),
+    (PRE, HEAD + "select set_config('lock_timeout', '0', false);", "is set once"),
+    (PRE, HEAD + "do $$ begin delete from public.jobs; end $$;", "write statements"),
+    (
+        PRE,
+        HEAD + "with w as (update public.jobs set a = 1 returning a) select count(*) from w;",
+        "in batches",
+    ),
+    (
+        PRE,
+        HEAD + "merge into public.jobs j using public.t on true when matched then delete;",
+        "in batches",
+    ),
+    (PRE, HEAD + "create index if not exists i on public.jobs (a);", "create index concurrently"),
+    (
+        PRE,
+        HEAD + "alter table public.jobs add constraint e exclude using gist (a with =);",
+        "no index can be built before",
+    ),
+    (PRE, HEAD + "alter domain public.d add constraint c check (value > 0);", "reads every table"),
+    (PRE, HEAD + "alter domain public.d set not null;", "reads every table"),
     (
         PRE,
         HEAD + "alter table public.jobs add column a int generated always as (b) stored;",
