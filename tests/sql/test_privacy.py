@@ -393,6 +393,11 @@ def test_a_person_is_erased_and_nobody_else(known: World) -> None:
 
     assert action["state"] == "done"
     assert action["finished_at"] is not None
+    # told again it is the same: the words to search for are gone
+    again = backend(world, "erase_contact", contact_id=CILKA)
+    assert {name: again[name] for name in ("id", "state", "counts", "remaining")} == {
+        name: action[name] for name in ("id", "state", "counts", "remaining")
+    }
     left = {
         entry["table_name"]
         for entry in personal

@@ -157,7 +157,9 @@ def _ask(store: PrivacyStore, contact_id: UUID, console: Console) -> None:
 
 
 def _words(table: str) -> str:
-    """A table as a person calls it; of several schemas none share a name."""
+    """A table as a person calls it."""
+    if table.startswith("realtime.messages"):
+        return "broadcasts"
     return table.rpartition(".")[2].replace("_", " ")
 
 
@@ -173,11 +175,12 @@ def _tell(action: PrivacyAction, console: Console) -> None:
         console.print(f"{told}. This command can go on too.", highlight=False, soft_wrap=True)
         return
     left = [*action.remaining, *action.elsewhere]
+    erased = f"\n  Erased at {action.finished_at:%Y-%m-%d %H:%M} UTC."
     if not left:
-        console.print("\n  Erased. No word of the person is left in the database.", highlight=False)
+        console.print(f"{erased} No word of the person is left in the database.", highlight=False)
         return
     console.print(
-        f"\n  Erased. Words of the person are in {len(left)} rows of others, which stay:",
+        f"{erased} Words of the person are in {len(left)} rows of others, which stay:",
         highlight=False,
     )
     _list(left, console)

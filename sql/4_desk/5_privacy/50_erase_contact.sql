@@ -171,6 +171,19 @@ begin
         account_id => begin_erasure.account_id, contact_ids => array[kept]);
     p := private.person_of(account_id => begin_erasure.account_id, contact_id => kept);
     told := private.words_of(p);
+    if told.words = '{}' then
+        -- erased before: without a word to search for, a second record would say that none is left
+        select a.*
+        into begun
+        from public.privacy_actions a
+        where a.contact_id = kept
+          and a.action = 'erase'
+        order by a.created_at desc
+        limit 1;
+        if found then
+            return begun;
+        end if;
+    end if;
     if exists (select from public.contacts c where c.id = kept and c.deleted_at is null) then
         perform private.delete_contact(
             account_id => begin_erasure.account_id, contact_id => kept);

@@ -81,7 +81,8 @@ begin
         where c.relkind in ('r', 'm')
           and c.relpersistence <> 't'
           and n.nspname !~ '^pg_'
-          and n.nspname <> 'information_schema'
+          -- the text of our migrations holds no person's words
+          and n.nspname not in ('information_schema', 'supabase_migrations')
           and c.oid <> 'private.erasures'::regclass
           and case when erasure.cursor is null then c.oid > erasure.place else c.oid = erasure.place end
         order by c.oid
