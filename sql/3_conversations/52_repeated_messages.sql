@@ -84,9 +84,9 @@ begin
         ) is true
     then
         raise sqlstate 'PT409' using
-            message = 'You have used this client_ref for another message.',
+            message = 'You have sent another message under this reference.',
             detail = 'field: client_ref',
-            hint = 'Give each message its own client_ref.';
+            hint = 'Give each message a reference of its own.';
     end if;
 
     perform set_config(
@@ -116,7 +116,7 @@ begin
         raise sqlstate 'PGRST' using
             message = jsonb_build_object(
                 'code', 'PT303',
-                'message', 'This message exists already: it was sent with the same client_ref.',
+                'message', 'This message exists already: it was sent under the same reference.',
                 'details', 'field: client_ref',
                 'hint', 'Read it at the address in the header Location.'
             )::text,
