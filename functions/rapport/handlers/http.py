@@ -184,11 +184,38 @@ def read_path(model: type[M], event: HttpRequest) -> M:
         raise _unprocessable(error) from None
 
 
+# pydantic's errors in words of ours: {field} as the API names it, further names from the error
+_FAULTS = {
+    "missing": "{field} is missing.",
+    "extra_forbidden": "There is no field {field} here.",
+    "uuid_parsing": "{field} is not a UUID, such as 0b7c6f0e-58a1-4f5e-9d6c-1f2a3b4c5d6e.",
+    "uuid_type": "{field} is not a UUID in a text.",
+    "string_type": "{field} is not a text.",
+    "string_too_long": "{field} has more than {max_length} characters.",
+    "string_too_short": "{field} has less than {min_length} characters.",
+    "int_type": "{field} is not a whole number.",
+    "int_parsing": "{field} is not a whole number.",
+    "int_from_float": "{field} is not a whole number.",
+    "less_than_equal": "{field} is greater than {le}.",
+    "greater_than_equal": "{field} is less than {ge}.",
+    "bool_type": "{field} is neither true nor false.",
+    "bool_parsing": "{field} is neither true nor false.",
+    "list_type": "{field} is not a list.",
+    "dict_type": "{field} is not an object.",
+    "too_long": "{field} has more than {max_length} entries.",
+    "too_short": "{field} has less than {min_length} entries.",
+}
+
+
 def _unprocessable(error: ValidationError) -> Unprocessable:
     """The first error that pydantic found, without the value."""
     fault = error.errors(include_input=False, include_url=False)[0]
     field = ".".join(map(str, fault["loc"])) or None
-    return Unprocessable(f"{fault['msg'].removeprefix('Value error, ')}.", field=field)
+    if field and (words := _FAULTS.get(fault["type"])):
+        told = words.format(field=camel_field(field), **fault.get("ctx", {}))
+    else:
+        told = f"{fault['msg'].removeprefix('Value error, ')}."
+    return Unprocessable(told, field=field)
 
 
 def http_function(

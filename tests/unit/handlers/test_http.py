@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import Annotated, Any
+from uuid import UUID
 
 import pytest
+from pydantic import Field
 
+from rapport.api_json import ApiRequest
 from rapport.errors import (
     ConfigError,
     MalformedPayload,
@@ -15,7 +18,15 @@ from rapport.errors import (
     PayloadTooLarge,
     TooManyRequests,
 )
-from rapport.handlers.http import HttpRequest, Response, body_of, http_function, json_, text
+from rapport.handlers.http import (
+    HttpRequest,
+    Response,
+    body_of,
+    http_function,
+    json_,
+    read_json,
+    text,
+)
 from rapport.log import Crash
 
 
@@ -82,6 +93,64 @@ def test_too_many_requests_are_told_when_to_come_again() -> None:
         "message": "You have written 3 messages.",
         "hint": "Wait.",
     }
+
+
+class Asked(ApiRequest):
+    account_id: UUID
+    contact_ids: Annotated[list[UUID] | None, Field(max_length=2)] = None
+    note: Annotated[str | None, Field(min_length=1, max_length=3)] = None
+    limit: Annotated[int, Field(ge=1, le=9)] = 1
+    is_new: bool = False
+    more: dict[str, str] | None = None
+
+
+ID = "0b7c6f0e-58a1-4f5e-9d6c-1f2a3b4c5d6e"
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "words"),
+    [
+        ({}, "accountId", "accountId is missing."),
+        (
+            {"accountId": "695a15a5c526dbe7c085ece2"},
+            "accountId",
+            f"accountId is not a UUID, such as {ID}.",
+        ),
+        ({"accountId": 7}, "accountId", "accountId is not a UUID in a text."),
+        ({"accountId": ID, "id": 1}, "id", "There is no field id here."),
+        ({"accountId": ID, "contactIds": ID}, "contactIds", "contactIds is not a list."),
+        (
+            {"accountId": ID, "contactIds": [ID, "x"]},
+            "contactIds.1",
+            f"contactIds.1 is not a UUID, such as {ID}.",
+        ),
+        (
+            {"accountId": ID, "contactIds": [ID] * 3},
+            "contactIds",
+            "contactIds has more than 2 entries.",
+        ),
+        ({"accountId": ID, "note": 7}, "note", "note is not a text."),
+        ({"accountId": ID, "note": ""}, "note", "note has less than 1 characters."),
+        ({"accountId": ID, "note": "four"}, "note", "note has more than 3 characters."),
+        ({"accountId": ID, "limit": "x"}, "limit", "limit is not a whole number."),
+        ({"accountId": ID, "limit": 1.5}, "limit", "limit is not a whole number."),
+        ({"accountId": ID, "limit": 0}, "limit", "limit is less than 1."),
+        ({"accountId": ID, "limit": 10}, "limit", "limit is greater than 9."),
+        ({"accountId": ID, "isNew": "x"}, "isNew", "isNew is neither true nor false."),
+        ({"accountId": ID, "more": []}, "more", "more is not an object."),
+    ],
+)
+def test_a_wrong_field_is_named_as_the_api_does(
+    body: dict[str, object], field: str, words: str
+) -> None:
+    @http_function
+    def handler(request: HttpRequest) -> Response:
+        read_json(Asked, request, 1000)
+        return json_(200, {})
+
+    answer = handler(event(body=json.dumps(body)), None)
+    told = json.loads(answer["body"])
+    assert (answer["statusCode"], told["field"], told["message"]) == (422, field, words)
 
 
 def test_a_fault_of_ours_is_not_explained_to_the_caller() -> None:
