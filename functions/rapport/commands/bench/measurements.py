@@ -586,6 +586,7 @@ EVERY = (
         _web,
         is_quick=False,
         alone=True,
+        only_named=True,
     ),
     Measurement(
         (
