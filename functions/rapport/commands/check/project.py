@@ -163,7 +163,8 @@ class ProjectCalls:
             yield warning(
                 check,
                 "Everybody may make a login. A stranger's login sees nothing, but asks.",
-                "Turn sign-ups off in the project's settings, unless customers make their own.",
+                "Turn sign-ups off in the project's settings (on this machine: enable_signup in"
+                " supabase/config.toml), unless customers make their own.",
             )
         else:
             yield fine(check, "People are invited; strangers make no login.")
