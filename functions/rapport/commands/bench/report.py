@@ -16,8 +16,10 @@ from pathlib import Path
 import psutil
 import psycopg
 from pydantic import JsonValue
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rapport.commands.bench.rows import Point, Row
 from rapport.local.errors import StackError
@@ -78,16 +80,15 @@ class Machine:
 
 def show(console: Console, machine: Machine, rows: Sequence[Row]) -> None:
     """Prints the rows."""
-    table = Table(title=str(machine), title_justify="left")
-    table.add_column("Row", no_wrap=True)
-    table.add_column("Measured", min_width=20)
+    table = Table(title=str(machine), title_justify="left", box=box.SIMPLE)
+    # a terminal of 80 columns shows all of it
+    table.add_column("Row", min_width=20)
     for name in ("Ours", "Baseline", "Floor", "p95"):
-        table.add_column(name, justify="right")
-    table.add_column("Wanted")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("Wanted", min_width=20)
     for row in rows:
         table.add_row(
-            row.name,
-            row.title,
+            Text.assemble(row.name, ("\n" + row.title, "dim")),
             _value(row.ours, row),
             _ratio(row.ratio_to_baseline),
             _ratio(row.ratio_to_floor),

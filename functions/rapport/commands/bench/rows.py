@@ -33,8 +33,8 @@ class Wanted(NamedTuple):
     def __str__(self) -> str:
         name = {
             "ours": "",
-            "ratio_to_baseline": "of the baseline ",
-            "ratio_to_floor": "of the floor ",
+            "ratio_to_baseline": "of baseline ",
+            "ratio_to_floor": "of floor ",
         }
         sign = "≥" if self.at_least else "≤"
         return f"{name.get(self.of, self.of + ' ')}{sign} {self.limit:g}"
