@@ -8,6 +8,7 @@ every file by its content, so that browsers may keep it for ever. The portal's 6
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import re
 import shutil
@@ -39,6 +40,8 @@ ASSETS = "assets"
 CONFIG = "config.json"
 # browsers look for it beside the page that it works for
 WORKER = "worker.js"
+# what stands for parts of the official client's sign-in that no page uses
+_UNUSED = {"lib/webauthn.js": "no_passkeys.js", "lib/web3/ethereum.js": "no_wallets.js"}
 # smaller ones gain nothing
 COMPRESSED_FROM = 300  # bytes
 
@@ -181,6 +184,7 @@ def _join(
             "--loader:.svg=copy",
             "--alias:@supabase/storage-js=./pages/common/no_storage.js",
             "--alias:@supabase/functions-js=./pages/common/no_functions.js",
+            f"--alias:@supabase/auth-js={_sign_in(modules) / 'index.js'}",
             f"--entry-names={ASSETS}/[name]-[hash]",
             f"--chunk-names={ASSETS}/[name]-[hash]",
             f"--asset-names={ASSETS}/[name]-[hash]",
@@ -205,6 +209,31 @@ def _join(
         for name, output in by_name.items()
         if output.entry
     }
+
+
+def _sign_in(modules: Path) -> Path:
+    """The official client's sign-in without passkeys and wallets: a copy beside it, made once.
+
+    Its place is always the same, since places are a part of what names the files that are made.
+    """
+    official = modules / "@supabase" / "auth-js"
+    common = PAGES / "common"
+    sources = (official / "package.json", *(common / instead for instead in _UNUSED.values()))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    target = modules / ".cache" / f"auth-js-{digest[:12]}"
+    if target.exists():
+        return target
+    target.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        made = shutil.copytree(official / "dist" / "module", Path(folder) / "made")
+        for part, instead in _UNUSED.items():
+            if not (made / part).exists():
+                raise StackError(f"{official} has no {part} any more: see _UNUSED in {__name__}.")
+            shutil.copyfile(common / instead, made / part)
+        # unless another process was quicker
+        with suppress(OSError):
+            made.rename(target)
+    return target
 
 
 def _needed(name: str, outputs: dict[str, _Output]) -> list[str]:
