@@ -580,6 +580,21 @@ def test_who_signs_out_leaves_nothing_here_whether_the_server_answers_or_not(
         desk.evaluate("Object.keys(localStorage).filter((key) => /^rapport-dash/.test(key))") == []
     )
 
+    # nor does it take a network, and every tab ends with the one in which it was done
+    desk.get_by_role("button", name="Andrej").click()
+    expect(desk.locator(".connection-is-connected")).to_be_visible()
+    beside = desk.context.new_page()
+    beside.goto(desk.url)
+    expect(beside.locator(".connection-is-connected")).to_be_visible()
+    desk.context.set_offline(True)
+    desk.get_by_role("button", name="Sign out").first.click()
+    for tab in (desk, beside):
+        expect(tab.get_by_text("You are signed out on this device")).to_be_visible()
+    check_access(desk)
+    desk.context.set_offline(False)
+    for tab in (desk, beside):
+        expect(tab.get_by_label("Password")).to_be_visible()
+
     # what is not sent yet is not lost without a word
     portal = new_page("portal/", "Cilka")
     portal.evaluate(SUBSCRIBED)
@@ -607,9 +622,19 @@ def test_who_signs_out_leaves_nothing_here_whether_the_server_answers_or_not(
     assert portal.evaluate(KEPT) == ["Not sent yet"]
     portal.get_by_role("button", name="Cilka").click()
     expect(bubble(portal, "Not sent yet").first).to_be_visible()
+    # also what another tab writes while it is asked
     leave.click()
+    expect(asked).to_be_visible()
+    beside = portal.context.new_page()
+    beside.route("**/rpc/post_message", lambda route: route.abort())
+    beside.goto(portal.url)
+    write(beside, "From the other tab")
+    expect(bubble(beside, "From the other tab")).to_be_visible()
     asked.get_by_role("button", name="Delete and sign out").click()
-    expect(portal.get_by_label("Password")).to_be_visible()
+    asked = portal.get_by_role("dialog", name="2 messages are not sent yet")
+    asked.get_by_role("button", name="Delete and sign out").click()
+    for tab in (portal, beside):
+        expect(tab.get_by_label("Password")).to_be_visible()
     expect(waiting).to_have_count(0)
     assert portal.evaluate(KEPT) == []
 

@@ -19,5 +19,6 @@ export { NotificationStack, RealtimeNotification } from "./realtime_notification
 export { OnboardingSteps } from "./onboarding_steps.js";
 export { PointsTotal } from "./points_total.js";
 export { ProfileForm } from "./profile_form.js";
-export { PushSwitch, endPushes } from "./push_switch.js";
+export { PushSwitch } from "./push_switch.js";
+export { endPushes } from "./pushes.js";
 export { language, languages, text } from "./texts.js";

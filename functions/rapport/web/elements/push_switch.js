@@ -1,6 +1,7 @@
 import { html, nothing } from "lit";
 import { PageElement } from "./live_element.js";
 import { reasonOf } from "./parts.js";
+import { endPushes, subscription } from "./pushes.js";
 import { loadTexts, text, word } from "./texts.js";
 
 /** @import { SupabaseClient } from "@supabase/supabase-js" */
@@ -130,20 +131,6 @@ export class PushSwitch extends PageElement {
 }
 
 /**
- * Ends the notifications of this device, as at sign-out.
- *
- * @param {SupabaseClient<any, any, any>} supabase
- */
-export async function endPushes(supabase) {
-  const made = await subscription();
-  if (!made) return;
-  const { error } = await supabase.rpc("delete_push_subscription", { endpoint: made.endpoint });
-  // also where our server can't be told: then the push service tells it that the device is gone
-  await made.unsubscribe();
-  if (error) throw error;
-}
-
-/**
  * An address of ours, as the page's policy lets it be run.
  *
  * @param {string} url
@@ -156,11 +143,6 @@ function trusted(url) {
     },
   });
   return policy?.createScriptURL(url) ?? url;
-}
-
-async function subscription() {
-  const registration = await navigator.serviceWorker?.getRegistration();
-  return (await registration?.pushManager?.getSubscription()) ?? null;
 }
 
 customElements.define("push-switch", PushSwitch);

@@ -350,6 +350,16 @@ export const en = {
   "sign.to.dashboard": "Go to the dashboard",
   "sign.link": "This link is used or has expired. Ask for a new one.",
   "sign.busy": "Signing in…",
+  // leaving a device
+  "leave.title": { one: "{n} message is not sent yet", other: "{n} messages are not sent yet" },
+  "leave.more": { one: "If you sign out, it is deleted. Stay until it is sent, or copy it first.", other: "If you sign out, they are deleted. Stay until they are sent, or copy them first." },
+  "leave.stay": "Stay signed in",
+  "leave.do": "Delete and sign out",
+  "leave.waiting": { one: "{n} message that was written here is not sent. It is sent once its author signs in again.", other: "{n} messages that were written here are not sent. They are sent once their author signs in again." },
+  "leave.delete": { one: "Delete it", other: "Delete them" },
+  "leave.busy": "Signing out…",
+  "leave.done": "You are signed out on this device",
+  "leave.done.more": "There is no network. You can sign in again when it is back.",
   // pages
   "page.loading": "Loading…",
   "page.failed": "The page can't start",

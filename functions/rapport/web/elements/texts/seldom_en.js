@@ -1,7 +1,7 @@
 /** @import { Plural } from "./en.js" */
 /** @typedef {{ [K in keyof typeof en]: (typeof en)[K] extends string ? string : Plural }} SeldomTexts */
 
-/** What elements say that are opened now and then, in English: templates, voice messages, notifications on a device, leaving it. */
+/** What elements say that are opened now and then, in English: templates, voice messages, notifications on a device. */
 export const en = {
   "media.record.ask": "Allow the microphone…",
   "media.record.cancel": "Discard",
@@ -51,10 +51,4 @@ export const en = {
   "push.kind.appointment": "Appointments",
   "push.kind.invoice": "Invoices",
   "push.kind.points": "Points",
-  "leave.title": { one: "{n} message is not sent yet", other: "{n} messages are not sent yet" },
-  "leave.more": "Who signs out leaves nothing on this device: it would be deleted. Stay until it is sent, or copy it first.",
-  "leave.stay": "Stay signed in",
-  "leave.do": "Delete and sign out",
-  "leave.waiting": { one: "{n} message that was written here is not sent. It is sent once its author signs in again.", other: "{n} messages that were written here are not sent. They are sent once their author signs in again." },
-  "leave.delete": { one: "Delete it", other: "Delete them" },
 };

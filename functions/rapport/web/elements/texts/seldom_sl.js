@@ -48,10 +48,4 @@ export const sl = {
   "push.kind.appointment": "Termini",
   "push.kind.invoice": "Računi",
   "push.kind.points": "Točke",
-  "leave.title": { one: "{n} sporočilo še ni poslano", two: "{n} sporočili še nista poslani", few: "{n} sporočila še niso poslana", other: "{n} sporočil še ni poslanih" },
-  "leave.more": "Ob odjavi na tej napravi ne ostane nič, zato bi bilo to izbrisano. Počakajte, da se pošlje, ali besedilo prej kopirajte.",
-  "leave.stay": "Ne odjavi",
-  "leave.do": "Izbriši in odjavi",
-  "leave.waiting": { one: "{n} tu napisano sporočilo ni poslano. Poslano bo, ko se avtor znova prijavi.", two: "{n} tu napisani sporočili nista poslani. Poslani bosta, ko se avtor znova prijavi.", few: "{n} tu napisana sporočila niso poslana. Poslana bodo, ko se avtor znova prijavi.", other: "{n} tu napisanih sporočil ni poslanih. Poslana bodo, ko se avtor znova prijavi." },
-  "leave.delete": { one: "Izbriši ga", two: "Izbriši ju", few: "Izbriši jih", other: "Izbriši jih" },
 };

@@ -10,6 +10,7 @@ import { language, text, word } from "@rapport/live/elements/texts.js";
 import { refusal } from "../../live/errors.js";
 import { readConfig } from "./config.js";
 import { languageChoice } from "./language_choice.js";
+import { briefly, deleteUnsent, endNotifications, isSure, leadOut, unsentOf, waitingNote } from "./left_behind.js";
 
 export { languageChoice };
 
@@ -38,6 +39,7 @@ export class AppPage extends PageElement {
   static properties = {
     user: { state: true },
     isReady: { state: true },
+    isLeaving: { state: true },
     failure: { state: true },
     left: { state: true },
   };
@@ -55,6 +57,7 @@ export class AppPage extends PageElement {
     /** @type {User | null} */
     this.user = null;
     this.isReady = false;
+    this.isLeaving = false;
     this.failure = "";
     /** Whose login it is, where it is not this page's. @type {"portal" | "dashboard" | null} */
     this.elsewhere = null;
@@ -117,11 +120,14 @@ export class AppPage extends PageElement {
     document.documentElement.lang = language;
     document.title = `${this.heading} · Rapport`;
     for (const event of ["online", "offline"]) window.addEventListener(event, () => this.requestUpdate());
+    // without a network the client says nothing of it to other tabs
+    window.addEventListener("storage", () => this.user && this.#isLeft() && !localStorage.getItem(this.#kept) && void this.#leave(this.user.id));
     void this.#begin();
   }
 
   /** @override */
   render() {
+    if (this.isLeaving) return html`<main class="whole"><p class="muted" role="status">${text("leave.busy")}</p></main>`;
     if (this.failure) {
       return html`<main class="whole">
         ${trouble(text(this.elsewhere ? "page.wrong" : "page.failed"), { message: this.failure })}
@@ -144,23 +150,45 @@ export class AppPage extends PageElement {
 
   /** Ends the session here; others of the user go on. Nothing of the user stays on the device. */
   async signOut() {
-    const { supabase } = this;
     // a page that could not be shown knows nobody
     const user = this.user?.id ?? localStorage.getItem(this.#keptUser);
-    const { deleteUnsent, endNotifications, isSure, unsentOf } = await import("./left_behind.js");
     if (user) {
-      const unsent = await unsentOf(user);
-      if (unsent && !(await isSure(unsent))) return;
+      // another tab may write one more while this one asks
+      for (let asked = 0, n; (n = await unsentOf(user)) > asked; asked = n) if (!(await isSure(n))) return;
     }
-    if (supabase) await endNotifications(supabase);
-    await this.live?.close();
-    if (user) await deleteUnsent(user);
-    await supabase?.auth.signOut({ scope: "local" });
-    // also without a server to tell
-    localStorage.removeItem(this.#kept);
-    localStorage.removeItem(this.#keptUser);
-    // nor in memory
-    location.replace(location.pathname);
+    await this.#leave(user, true);
+  }
+
+  /**
+   * Leaves the device: nothing more is told, written or kept.
+   *
+   * @param {string | null} user
+   * @param {boolean} isFirst whether other tabs follow
+   */
+  async #leave(user, isFirst = false) {
+    if (this.isLeaving) return;
+    this.isLeaving = true;
+    const { supabase } = this;
+    // unless somebody has signed in since
+    const forget = () => this.#isLeft() && localStorage.removeItem(this.#kept);
+    try {
+      if (isFirst && supabase) await briefly(endNotifications(supabase));
+      await briefly(this.live?.close());
+      if (user) await deleteUnsent(user);
+      if (isFirst) {
+        // by this the other tabs know that the session did not end by itself
+        localStorage.setItem(this.#keptUser, "");
+        await briefly(supabase?.auth.signOut({ scope: "local" }));
+        // also without a server to tell
+        forget();
+        localStorage.removeItem(this.#keptUser);
+      }
+      // a session that was being renewed may have come back
+      await leadOut(this, forget);
+    } catch (error) {
+      this.isLeaving = false;
+      this.#fail(error);
+    }
   }
 
   /** Where the browser keeps the session. */
@@ -182,7 +210,6 @@ export class AppPage extends PageElement {
   async #tidy(user) {
     const before = localStorage.getItem(this.#keptUser);
     if (!before || before === user?.id || !this.supabase) return;
-    const { deleteUnsent, endNotifications, unsentOf, waitingNote } = await import("./left_behind.js");
     await endNotifications(this.supabase);
     const forget = async () => {
       await deleteUnsent(before);
@@ -222,10 +249,15 @@ export class AppPage extends PageElement {
     }
   }
 
+  /** Whether somebody has signed out here, in another tab. */
+  #isLeft() {
+    return !localStorage.getItem(this.#keptUser);
+  }
+
   /** @param {User | null} user */
   async #changed(user) {
     if (user?.id === this.user?.id) return;
-    if (this.user) return location.replace(location.pathname);
+    if (this.user) return this.#isLeft() ? this.#leave(this.user.id) : location.replace(location.pathname);
     // the client says more than once who has signed in
     if (!user || user.id === this.#entering) return;
     try {

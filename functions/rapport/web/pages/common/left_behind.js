@@ -1,13 +1,16 @@
 /**
  * What a login leaves on a device: messages that are not sent yet, in the browser's database, and
- * notifications. It comes with the first sign-out, or where a session has ended without one.
+ * notifications. It comes with the page, since people also sign out without a network.
  */
 
 import { html, render } from "lit";
-import { endPushes } from "@rapport/live/elements/push_switch.js";
+import { endPushes } from "@rapport/live/elements/pushes.js";
 import { text } from "@rapport/live/elements/texts.js";
 
 /** @import { SupabaseClient } from "@supabase/supabase-js" */
+
+// ms
+const PATIENCE = 4000;
 
 /**
  * How many messages of a user wait on this device, or were refused.
@@ -54,7 +57,7 @@ export function isSure(n) {
     });
     render(
       html`<h2 id="ask-title">${text("leave.title", { n })}</h2>
-        <p>${text("leave.more")}</p>
+        <p>${text("leave.more", { n })}</p>
         <div class="actions">
           <button type="button" class="button button-main" autofocus @click=${() => dialog.close()}>${text("leave.stay")}</button>
           <button type="button" class="button button-bad" @click=${() => dialog.close("yes")}>${text("leave.do")}</button>
@@ -77,6 +80,41 @@ export function waitingNote(n, forget) {
     <span>${text("leave.waiting", { n })}</span>
     <button type="button" class="link" @click=${forget}>${text("leave.delete", { n })}</button>
   </p>`;
+}
+
+/**
+ * Waits for what the server is told, but not for ever: without a network it may not answer.
+ *
+ * @param {Promise<unknown> | undefined} telling
+ */
+export function briefly(telling) {
+  return Promise.race([Promise.resolve(telling).catch(() => {}), new Promise((end) => setTimeout(end, PATIENCE))]);
+}
+
+/**
+ * Leads somebody who has signed out to the sign-in, where nothing of before is in memory; without a
+ * network it takes the page's place and says so.
+ *
+ * @param {HTMLElement} page
+ * @param {() => void} tidy what is done once more before the page is loaded again
+ */
+export async function leadOut(page, tidy) {
+  const again = () => {
+    tidy();
+    location.replace(location.pathname);
+  };
+  const asked = () => fetch(location.pathname, { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+  if (navigator.onLine && (await asked().catch(() => null))) return again();
+  const main = document.createElement("main");
+  main.className = "whole";
+  render(
+    html`<h1>${text("leave.done")}</h1>
+      <p role="status">${text("leave.done.more")}</p>
+      <div class="actions"><button type="button" class="button" @click=${again}>${text("page.again")}</button></div>`,
+    main,
+  );
+  page.replaceWith(main);
+  window.addEventListener("online", again);
 }
 
 /**
