@@ -240,7 +240,7 @@ export class Topics {
     }
     const wanted = new Set([...this.#news, ...this.#tabs.asked]);
     for (const names of this.#names.values()) for (const name of names) wanted.add(name);
-    await this.#leaveAllBut(wanted);
+    const lost = await this.#leaveAllBut(wanted);
     const missing = [...wanted].filter((name) => {
       const topic = this.#topics.get(name);
       // a room that was closed and opened again is entered again
@@ -248,7 +248,7 @@ export class Topics {
       const isRight = topic?.isJoined && topic.room === room && topic.isShared === this.#isShared(room);
       return !this.#refused.has(name) && !isRight;
     });
-    if (run !== this.#run || !missing.length) return;
+    if (run !== this.#run || !(missing.length + lost.length)) return;
     // side by side, since each waits for the server
     const joins = await Promise.allSettled(missing.map((name) => this.#join(name, run)));
     this.changed();
@@ -308,7 +308,7 @@ export class Topics {
 
   /** @param {Set<string>} wanted */
   async #leaveAllBut(wanted) {
-    await Promise.all([...this.#topics.keys()].filter((name) => !wanted.has(name)).map((name) => this.#leave(name)));
+    return Promise.all([...this.#topics.keys()].filter((name) => !wanted.has(name)).map((name) => this.#leave(name)));
   }
 
   /** @param {string} name */

@@ -26,6 +26,8 @@ export const en = {
   "portal.hello": "Hello, {name}",
   "portal.hello.nobody": "Hello",
   "portal.no-customer": "This login belongs to no customer. Ask the business for an invitation.",
+  "portal.lost": "{business} has ended your access",
+  "portal.lost.more": "If that is a mistake, ask the business for an invitation.",
   "portal.chat": "Chat",
   "portal.chat.back": "Back to the chat about everything",
   "portal.away": "While you were away: {what}.",

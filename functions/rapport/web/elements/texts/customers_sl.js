@@ -23,6 +23,8 @@ export const sl = {
   "portal.hello": "Pozdravljeni, {name}",
   "portal.hello.nobody": "Pozdravljeni",
   "portal.no-customer": "Ta prijava ne pripada nobeni stranki. Prosite podjetje za povabilo.",
+  "portal.lost": "{business}: vaš dostop je ukinjen",
+  "portal.lost.more": "Če je to pomota, prosite podjetje za povabilo.",
   "portal.chat": "Klepet",
   "portal.chat.back": "Nazaj na splošni klepet",
   "portal.away": "Medtem ko vas ni bilo: {what}.",

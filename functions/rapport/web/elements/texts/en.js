@@ -373,6 +373,8 @@ export const en = {
   "dashboard.sign": "Answer your customers, with everything about them beside the chat.",
   "dashboard.invited": "A colleague has invited you. Give the email address that was invited: a link comes there, and opens the dashboard. You need no password.",
   "dashboard.no-business": "This login belongs to no business. Sign in as one of its staff.",
+  "dashboard.lost": "You no longer work for {business}",
+  "dashboard.lost.more": "An owner has removed you. If that is a mistake, ask an owner to invite you again.",
   "dashboard.customer": "You are a customer of this business: your appointments, invoices and messages are in the portal.",
   "portal.title": "Portal",
   "contact.phone": "Phone",

@@ -351,6 +351,8 @@ export const sl = {
   "dashboard.sign": "Odgovarjajte strankam in ob klepetu vidite vse o njih.",
   "dashboard.invited": "Povabil vas je sodelavec. Vpišite povabljeni e-naslov: tja pride povezava, ki odpre nadzorno ploščo. Gesla ne potrebujete.",
   "dashboard.no-business": "Ta prijava ne pripada nobenemu podjetju. Prijavite se kot zaposleni.",
+  "dashboard.lost": "Ne delate več za {business}",
+  "dashboard.lost.more": "Odstranil vas je lastnik. Če je to pomota, ga prosite za novo povabilo.",
   "dashboard.customer": "Ste stranka tega podjetja: vaši termini, računi in sporočila so na portalu.",
   "portal.title": "Portal",
   "contact.phone": "Telefon",

@@ -7,7 +7,7 @@ import { Files } from "@rapport/live/elements/media/files.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
 import { reasonOf, trouble } from "@rapport/live/elements/parts.js";
 import { language, text, word } from "@rapport/live/elements/texts.js";
-import { refusal } from "../../live/errors.js";
+import { NotAllowed, refusal } from "../../live/errors.js";
 import { readConfig } from "./config.js";
 import { languageChoice } from "./language_choice.js";
 import { briefly, deleteUnsent, endNotifications, isSure, leadOut, unsentOf, waitingNote } from "./left_behind.js";
@@ -16,7 +16,11 @@ export { languageChoice };
 
 /** @import { SupabaseClient, User } from "@supabase/supabase-js" */
 /** @import { Live, State } from "@rapport/live" */
+/** @import { Scope } from "../../live/scope.js" */
 /** @import { Config, Login } from "./config.js" */
+
+// ms
+const NEXT_ASK = 3000;
 
 /** This login is another page's. */
 export class WrongPage extends Error {
@@ -34,12 +38,15 @@ export class WrongPage extends Error {
 export class AppPage extends PageElement {
   /** Who is signing in. @type {string | undefined} */
   #entering;
+  /** Whether it is asked if the user still belongs here, or was a moment ago. */
+  #isAsking = false;
 
   /** @override */
   static properties = {
     user: { state: true },
     isReady: { state: true },
     isLeaving: { state: true },
+    isLost: { state: true },
     failure: { state: true },
     left: { state: true },
   };
@@ -58,6 +65,8 @@ export class AppPage extends PageElement {
     this.user = null;
     this.isReady = false;
     this.isLeaving = false;
+    /** Whether the user has been shut out since. */
+    this.isLost = false;
     this.failure = "";
     /** Whose login it is, where it is not this page's. @type {"portal" | "dashboard" | null} */
     this.elsewhere = null;
@@ -110,6 +119,21 @@ export class AppPage extends PageElement {
     return nothing;
   }
 
+  /** What the user has to be allowed to follow, or the page shows nothing new. @returns {Scope | null} */
+  get place() {
+    return null;
+  }
+
+  /** Whose the page is, asked of the database; nobody's where the user has lost it meanwhile. @returns {Promise<boolean>} */
+  async isStillMine() {
+    return true;
+  }
+
+  /** What somebody reads who has lost it. @returns {[what: string, more: string]} */
+  get farewell() {
+    return ["", ""];
+  }
+
   /** How it goes: the browser knows at once that its network is away, the connection later. */
   get state() {
     return navigator.onLine ? (this.live?.state ?? "connecting") : "offline";
@@ -140,12 +164,40 @@ export class AppPage extends PageElement {
         ${languageChoice()}
       </main>`;
     }
+    if (this.isLost) {
+      const [what, more] = this.farewell;
+      return html`<main class="whole">
+        <h1>${what}</h1>
+        <p role="alert">${more}</p>
+        <div class="actions">
+          <button type="button" class="button" @click=${() => location.reload()}>${text("page.again")}</button>
+          <button type="button" class="button" @click=${() => this.signOut()}>${text("sign.out")}</button>
+        </div>
+      </main>`;
+    }
     if (!this.isReady) return html`<main class="whole"><p class="muted" role="status">${text("page.loading")}</p></main>`;
     if (!this.user) {
       const logins = (this.config?.logins ?? []).filter((login) => this.mayTry(login));
       return html`${this.left}<sign-in .supabase=${this.supabase} .logins=${logins} .heading=${this.heading} .lead=${this.lead} .email=${this.knownEmail} .prefersLink=${this.prefersLink} .refusal=${this.refusal}></sign-in>${languageChoice()}`;
     }
     return this.content();
+  }
+
+  /** Asks whether the user still belongs here where a topic is refused, which may only have another name. */
+  #checkPlace() {
+    const { live, place } = this;
+    if (!place || this.#isAsking || this.isLost || !(live?.hub.link.refusal(place) instanceof NotAllowed)) return;
+    this.#isAsking = true;
+    void this.isStillMine()
+      .catch(() => true)
+      .then((isMine) => {
+        this.isLost = !isMine;
+        if (!isMine) return live.close();
+        setTimeout(() => {
+          this.#isAsking = false;
+          this.#checkPlace();
+        }, NEXT_ASK);
+      });
   }
 
   /** Ends the session here; others of the user go on. Nothing of the user stays on the device. */
@@ -275,7 +327,10 @@ export class AppPage extends PageElement {
     this.live = createLive(supabase);
     this.live.hub.expect();
     this.files = this.config?.functions_url ? new Files(supabase, this.config.functions_url) : null;
-    this.live.subscribe(() => this.requestUpdate());
+    this.live.subscribe(() => {
+      this.requestUpdate();
+      this.#checkPlace();
+    });
     await this.enter();
     this.user = user;
     localStorage.setItem(this.#keptUser, user.id);

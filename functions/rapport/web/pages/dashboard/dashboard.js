@@ -96,6 +96,25 @@ export class DashboardPage extends AppPage {
     return new URLSearchParams(location.search).get("email") ?? "";
   }
 
+  /** @override */
+  get place() {
+    return this.desk?.presence.scope ?? null;
+  }
+
+  /** @override */
+  async isStillMine() {
+    const { desk } = this;
+    if (!desk) return true;
+    const asked = desk.from("account_members").select("role").match({ account_id: desk.account.id, user_id: desk.userId });
+    // the next one is asked about for itself
+    return (await desk.ask(asked)).length > 0 || desk !== this.desk;
+  }
+
+  /** @override */
+  get farewell() {
+    return /** @type {[string, string]} */ ([text("dashboard.lost", { business: this.desk?.account.name ?? "" }), text("dashboard.lost.more")]);
+  }
+
   /**
    * @override
    * @param {Login} login

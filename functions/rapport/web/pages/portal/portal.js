@@ -15,6 +15,7 @@ import { loadTexts, text, word } from "@rapport/live/elements/texts.js";
 import { AppPage, WrongPage, connectionNote, languageChoice, rowsOf } from "../common/app_page.js";
 import { readPhone } from "../common/phone_reader.js";
 import { NotFound, refusal } from "../../live/errors.js";
+import { ofCustomer } from "../../live/scope.js";
 import { Away } from "./away.js";
 
 /** @import { Invoice, Job, LoyaltySubscription, Message, MessageSubscription, Outbox, ProfileSubscription, Subscription } from "@rapport/live" */
@@ -111,6 +112,22 @@ export class PortalPage extends AppPage {
     // who has a login signs in without it
     if (refused instanceof NotFound) history.replaceState(null, "", location.pathname);
     this.refusal ||= reasonOf(refused);
+  }
+
+  /** @override */
+  get place() {
+    return this.customer ? ofCustomer(this.customer.id) : null;
+  }
+
+  /** @override */
+  async isStillMine() {
+    const { supabase, customer } = this;
+    return !supabase || !customer || (await rowsOf(supabase.from("my_profile").select("id").eq("id", customer.id))).length > 0;
+  }
+
+  /** @override */
+  get farewell() {
+    return /** @type {[string, string]} */ ([text("portal.lost", { business: this.customer?.account_name || text("chat.business") }), text("portal.lost.more")]);
   }
 
   /**
