@@ -100,6 +100,10 @@ def test_from_nothing_to_a_check_that_finds_nothing_wrong(
     mailed = rapport("account", "create", "Alpine", "--owner", "ota@alpine.example")
     assert "There is already the account Alpine (alpine)" in mailed
     assert "A mail with a link to sign in went to ota@alpine.example." in mailed
+    where = {"to": "ota@alpine.example"}
+    mails = httpx.get(f"{stack.url}/_mail/messages", params=where, trust_env=False).json()
+    assert mails["messages"][0]["subject"] == "Alpine invites you to Rapport"
+    assert "answer its customers" in mails["messages"][0]["body"]
     # who came by the link works for the account
     came = httpx.get(link, trust_env=False)
     assert came.status_code == httpx.codes.SEE_OTHER

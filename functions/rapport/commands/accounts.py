@@ -117,7 +117,7 @@ def add_member(
                 if invitation.as_link:
                     told.append(_of_link(email, logins.link(email, page)))
                 else:
-                    logins.invite(email, page)
+                    logins.invite(email, page, business=_name_of(store, account))
                     told.append(f"A mail with a link to sign in went to {email}.")
             member = store.add_member(account, email, role, name)
         else:
@@ -125,6 +125,12 @@ def add_member(
             if invitation.as_link:
                 told.append(_link_again(settings, email, member, invitation))
     return [_of_member(account, email, member), *told]
+
+
+def _name_of(store: SetupStore, account: str) -> str:
+    """What the account is called, by its id or external id."""
+    names = (one.name for one in store.accounts() if account in (one.external_id, str(one.id)))
+    return next(names, account)
 
 
 def _of_link(email: str, link: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from rapport.api_keys import key_headers
 from rapport.connections import http_client
@@ -56,23 +56,27 @@ class Logins:
         """Closes the connections."""
         self._http.close()
 
-    def invite(self, email: str, page: str | None) -> None:
-        """Makes a login for an address, and sends a link there that signs in on the page."""
-        self._post("invite", {"email": email}, page)
+    def invite(self, email: str, page: str | None, *, business: str) -> None:
+        """Makes a login for an address, and sends a link there that signs in on the page.
+
+        The mail can name the business: it is kept as `business` in the login's metadata.
+        """
+        self._post("invite", {"email": email, "data": {"business": business}}, page)
 
     def link(self, email: str, page: str | None, *, is_confirmed: bool = False) -> str:
         """Makes a login for an address; returns the link that signs in on the page.
 
         For a login that is there it is a new link. Auth invites nobody whose address is confirmed.
         """
-        body = {"type": "magiclink" if is_confirmed else "invite", "email": email}
+        kind = "magiclink" if is_confirmed else "invite"
+        body: dict[str, JsonValue] = {"type": kind, "email": email}
         response = self._post("admin/generate_link", body, page)
         try:
             return _Link.model_validate_json(response.content).action_link
         except ValidationError:
             raise UpstreamError("Auth's answer has no link.") from None
 
-    def _post(self, path: str, body: dict[str, str], page: str | None) -> httpx.Response:
+    def _post(self, path: str, body: dict[str, JsonValue], page: str | None) -> httpx.Response:
         query = {"redirect_to": page} if page else None
         try:
             response = self._http.post(

@@ -82,6 +82,19 @@ INVITATION = Purpose(
         "sl": Words("Povabljeni ste", "Nekdo vas vabi, da se prijavite s tem naslovom."),
     },
 )
+# by whom, where the invitation says so
+INVITED_BY = {
+    "en": Words(
+        "{business} invites you to Rapport",
+        "{business} invites you to answer its customers with Rapport. The link below signs you in"
+        " with this address and opens the dashboard; you need no password.",
+    ),
+    "sl": Words(
+        "Vabilo v Rapport: {business}",
+        "{business} vas vabi, da v Rapportu odgovarjate strankam. Spodnja povezava vas prijavi s tem"
+        " naslovom in odpre nadzorno ploščo; gesla ne potrebujete.",
+    ),
+}
 MAGIC_LINK = Purpose(
     "magiclink",
     "recovery_token",
@@ -134,6 +147,17 @@ def language_of(user: User) -> str:
     return chosen if isinstance(chosen, str) and chosen in FRAMES else "en"
 
 
+def words_of(purpose: Purpose, user: User) -> Words:
+    """What a mail to a user says; an invitation names the business that invites."""
+    language = language_of(user)
+    business = user.user_metadata.get("business")
+    if purpose is not INVITATION or not isinstance(business, str) or not business:
+        return purpose.words[language]
+    # a subject is one line
+    name = " ".join(business.split())[:200]
+    return Words(*(words.replace("{business}", name) for words in INVITED_BY[language]))
+
+
 def link(project: Project, verifies: str, token: str, redirect_to: str) -> str:
     """The address by which a person proves that a mail has arrived."""
     query = urlencode({"token": token, "type": verifies, "redirect_to": redirect_to})
@@ -163,8 +187,7 @@ async def send_link(
     await codes.note_sent(conn, user.id, purpose.sent_at, every, refusal)
     code = await project.codes.issue(conn, user.id, purpose.kind, address, pkce=pkce)
     url = link(project, purpose.verifies, code.token, redirect_to)
-    language = language_of(user)
-    words, frame = purpose.words[language], FRAMES[language]
+    words, frame = words_of(purpose, user), FRAMES[language_of(user)]
     body = f"{words.sentence}\n\n{frame.link}\n{url}\n\n{frame.or_code} {code.digits}\n"
     await _lay_down(conn, "email", address, words.subject, body, code.digits, url)
     return code
