@@ -715,6 +715,16 @@ def test_contacts_reminders_sync_health_and_settings(
         assert olivia.evaluate("document.documentElement.scrollWidth") == 360, name
         check_held(olivia, name)
         look(olivia, f"{name.lower()}-360")
+    # the whole name of the business, and one field a line
+    assert olivia.locator(".bar-name").evaluate(
+        "(name) => [name.scrollWidth <= name.clientWidth, name.scrollHeight <= name.clientHeight]"
+    ) == [True, True]
+    olivia.get_by_role("link", name="Colleagues").click()
+    email, shown = (
+        olivia.get_by_label(label, exact=True).bounding_box() or {}
+        for label in ("Email", "Name (may be left out)")
+    )
+    assert shown["y"] >= email["y"] + email["height"]
     refused = [one for one in people.complaints if not re.search(r"\b4(00|09|22)\b", one)]
     assert refused == [], refused
 

@@ -124,7 +124,7 @@ export class MembersPart extends SectionPage {
     return html`<section class="section-part" aria-labelledby="invite-title">
       <h2 id="invite-title">${text("members.invite")}</h2>
       <form class="form card-plain" novalidate @submit=${(/** @type {SubmitEvent} */ event) => this.#invite(desk, event)}>
-        <div class="form-row">
+        <div class="form-row form-row-wide">
           ${this.#field("email", html`<input id="invite-email" name="email" type="email" autocomplete="off" maxlength="255" aria-invalid=${this.#isWrong("email")} aria-describedby="fault-email" />`)}
           ${this.#field("display_name", html`<input id="invite-display_name" name="display_name" autocomplete="off" maxlength="200" aria-invalid=${this.#isWrong("display_name")} aria-describedby="fault-display_name" />`)}
           ${this.#field(
@@ -292,11 +292,12 @@ export class MembersPart extends SectionPage {
    * A letter that the user's own program sends.
    *
    * @param {Desk} desk
-   * @param {{ email: string, href: string }} link
+   * @param {{ email: string, href: string, until: string }} link
    */
-  #mail(desk, { email, href }) {
-    const subject = text("members.mail.subject", { business: desk.account.name });
-    const body = text("members.mail.body", { business: desk.account.name, link: href });
+  #mail(desk, { email, href, until }) {
+    const about = { name: desk.me?.display_name ?? "", business: desk.account.name, link: href, time: dateOf(until) };
+    const subject = text("members.mail.subject", about);
+    const body = text("members.mail.body", about);
     return `mailto:${encodeURIComponent(email)}?subject=${encodeURIComponent(subject)}&body=${encodeURIComponent(body)}`;
   }
 }
