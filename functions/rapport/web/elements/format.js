@@ -83,21 +83,24 @@ export function whenOf(instant) {
 export function appointmentTime(instant, { zone = "", withYear = false } = {}) {
   const date = new Date(instant);
   const isOther = withYear || partsOf(date, zone).getUTCFullYear() !== partsOf(new Date(), zone).getUTCFullYear();
-  const isAway = !!zoneName(instant, zone);
-  return zonedFormat(zone, {
+  const name = zoneName(instant, zone);
+  const time = zonedFormat(zone, {
     weekday: "short",
     day: "numeric",
     month: "short",
     ...(isOther ? { year: "numeric" } : {}),
     hour: "numeric",
     minute: "2-digit",
-    ...(isAway ? { timeZoneName: "short" } : {}),
   }).format(date);
+  // a whole name is no part of the time, as letters are
+  if (!name) return time;
+  return name.includes(" ") ? `${time} (${name})` : `${time} ${name}`;
 }
 
 /**
  * What the time zone of the business is called, such as CET, where the viewer's clock shows another
- * time at that instant; nothing where it shows the same.
+ * time at that instant; nothing where it shows the same. Where the language has no such letters, and
+ * the browser would write GMT +1, it is the zone's whole name.
  *
  * @param {string | number} instant
  * @param {string} zone
@@ -105,7 +108,10 @@ export function appointmentTime(instant, { zone = "", withYear = false } = {}) {
 export function zoneName(instant, zone) {
   const date = new Date(instant);
   if (partsOf(date, zone).getTime() === partsOf(date, "").getTime()) return "";
-  return zonedFormat(zone, { timeZoneName: "short" }).formatToParts(date).find(({ type }) => type === "timeZoneName")?.value ?? "";
+  /** @param {"short" | "longGeneric"} timeZoneName */
+  const name = (timeZoneName) => zonedFormat(zone, { timeZoneName }).formatToParts(date).find(({ type }) => type === "timeZoneName")?.value ?? "";
+  const letters = name("short");
+  return /\d/.test(letters) ? name("longGeneric") : letters;
 }
 
 /**
