@@ -3054,8 +3054,8 @@ insert into private.sentences (key, language, sentence)
 values
     ('why_word.group.unnamed', 'en', 'a WhatsApp group'),
     ('why_word.group.unnamed', 'sl', 'skupina WhatsApp'),
-    ('why_word.row.unnamed', 'en', 'somebody without a name'),
-    ('why_word.row.unnamed', 'sl', 'brez imena'),
+    ('why_word.row.unnamed', 'en', '(no name)'),
+    ('why_word.row.unnamed', 'sl', '(brez imena)'),
     ('why_word.channel.whatsapp', 'en', 'WhatsApp'),
     ('why_word.channel.whatsapp', 'sl', 'WhatsApp'),
     ('why_word.channel.booking', 'en', 'chat of an appointment'),

@@ -690,10 +690,21 @@ def test_an_owner_without_a_number_sees_what_to_do(
         ways = {"How to add it": "#/settings/business", "New contact": "#/contacts/new"}
         for way, there in (ways | {"To the contacts": "#/contacts"}).items():
             expect(desk.get_by_role("link", name=way)).to_have_attribute("href", there)
+        # a colleague may be left out, and counts once one is invited
+        colleague = desk.locator(".step", has_text="Invite a colleague (may be left out)")
+        way = colleague.get_by_role("link", name="To the colleagues")
+        expect(way).to_have_attribute("href", "#/settings/members")
+        expect(desk.get_by_text("Nothing to answer yet")).to_be_visible()
+        desk.evaluate(
+            """(id) => document.querySelector("dashboard-page").supabase
+                .rpc("invite_member", { account_id: id, email: "b@new.example", role: "agent" })""",
+            new,
+        )
         desk.get_by_role("link", name="How to add it").click()
         expect(desk.locator(".commands")).to_contain_text(f"rapport number add {new}")
         desk.get_by_role("link", name="Inbox").click()
         expect(desk.get_by_text("0 of 4 done")).to_be_visible()
+        expect(colleague.and_(desk.locator(".step-done"))).to_be_visible()
         owner.execute(
             "insert into whatsapp_channels"
             " (account_id, phone_number_id, waba_id, display_phone_number, name)"

@@ -6,7 +6,10 @@ import { text } from "./texts.js";
 /** @import { SupabaseClient } from "@supabase/supabase-js" */
 /** @import { Live } from "../live/index.js" */
 
-const STEPS = /** @type {const} */ (["number", "message", "contact", "invitation"]);
+const STEPS = /** @type {const} */ (["number", "message", "contact", "invitation", "colleague"]);
+/** Who works alone needs no colleague. */
+const OPTIONAL = "colleague";
+const NEEDED = STEPS.length - 1;
 /** @typedef {typeof STEPS[number]} Step */
 
 // ms: a number comes without a broadcast, and changes come in bursts
@@ -17,7 +20,8 @@ const AGAIN = 1500;
 
 /**
  * What an owner does next, from a WhatsApp number to the first customer in the portal; what is done
- * is ticked as it happens. Once all is done it shows nothing, and rises `onboarding-done`.
+ * is ticked as it happens. Inviting a colleague is shown with it, and may be left out. Once the rest
+ * is done it shows nothing, and rises `onboarding-done`.
  *
  * `ways` leads from a step to the place where it is done, by an address of the page.
  *
@@ -83,17 +87,17 @@ export class OnboardingSteps extends PageElement {
   /** @override */
   render() {
     const { done } = this;
-    if (!done || done.size === STEPS.length) return nothing;
+    if (!done || countOf(done) === NEEDED) return nothing;
     const next = STEPS.find((step) => !done.has(step));
     return html`<section class="steps" aria-labelledby="steps-title">
       <h2 id="steps-title">${text("steps.title")}</h2>
-      <p class="muted" role="status">${text("steps.count", { n: done.size, of: STEPS.length })}</p>
+      <p class="muted" role="status">${text("steps.count", { n: countOf(done), of: NEEDED })}</p>
       <ol>
         ${STEPS.map(
           (step) => html`<li class="step ${done.has(step) ? "step-done" : ""}" aria-current=${step === next ? "step" : "false"}>
             <span class="step-mark">${done.has(step) ? icons.sent : nothing}</span>
             <div>
-              <p class="step-title">${text(`steps.${step}`)}${done.has(step) ? html`<span class="hidden">: ${text("steps.done")}</span>` : nothing}</p>
+              <p class="step-title">${text(`steps.${step}`)}${step === OPTIONAL ? html` <span class="muted">(${text("steps.optional")})</span>` : nothing}${done.has(step) ? html`<span class="hidden">: ${text("steps.done")}</span>` : nothing}</p>
               ${step === next ? html`<p class="muted">${text(`steps.${step}.how`)}</p>` : nothing} ${done.has(step) ? nothing : this.#way(step)}
             </div>
           </li>`,
@@ -137,14 +141,34 @@ export class OnboardingSteps extends PageElement {
       has("messages", (asked) => asked.eq("sender_type", "operator").in("status", ["sent", "delivered", "read"])),
       has("contacts"),
       has("customers", (asked) => asked.not("portal_user_id", "is", null)).then((isThere) => isThere || has("portal_invitations")),
+      this.#hasColleague(supabase, account),
     ]);
     if (look !== this.#looks) return;
     const before = this.done;
     this.#number = found[0] ?? "";
     this.done = new Set(STEPS.filter((_, index) => found[index]));
-    if (this.done.size < STEPS.length) this.#soon(then);
-    else if (before?.size !== STEPS.length) this.tell("onboarding-done");
+    if (countOf(this.done) < NEEDED) this.#soon(then);
+    else if (!before || countOf(before) < NEEDED) this.tell("onboarding-done");
   }
+
+  /**
+   * Whether a second person works for the account, or is invited.
+   *
+   * @param {SupabaseClient<any, any, any>} supabase
+   * @param {string} account
+   */
+  async #hasColleague(supabase, account) {
+    const { data } = await supabase.from("account_members").select("user_id").eq("account_id", account).limit(2);
+    if (data?.length !== 1) return !!data?.length;
+    // who is alone owns the account, and may ask
+    const { data: open } = await supabase.rpc("open_member_invitations", { account_id: account });
+    return open?.some((/** @type {{ expires_at: string }} */ { expires_at }) => Date.parse(expires_at) > Date.now());
+  }
+}
+
+/** How many of the needed steps are done. @param {ReadonlySet<Step>} done */
+function countOf(done) {
+  return done.size - (done.has(OPTIONAL) ? 1 : 0);
 }
 
 customElements.define("onboarding-steps", OnboardingSteps);

@@ -6,7 +6,7 @@ import { emptiness, reasonOf, skeleton, trouble } from "@rapport/live/elements/p
 import { text } from "@rapport/live/elements/texts.js";
 import { AppPage, WrongPage, languageChoice, rowsOf } from "../common/app_page.js";
 import { Desk, readAccounts } from "./desk.js";
-import { Inbox } from "./inbox.js";
+import { EVERYTHING, Inbox } from "./inbox.js";
 import "./inbox_pane.js";
 import { Opened } from "./opened.js";
 
@@ -194,8 +194,10 @@ export class DashboardPage extends AppPage {
                   <aside class="pane pane-face" aria-label=${text("chat.contact")}>
                     <customer-face .desk=${desk} .opened=${opened} .row=${this.inbox?.rows.getSnapshot().pinned ?? null} .name=${name} @contact-toggle=${this.#toggle}></customer-face>
                   </aside>`
-              : html`<main class="pane pane-chat">${emptiness(icons.chat, text("chat.choose"), text("chat.choose.more"))}
-                  <p class="keys muted"><kbd>j</kbd> <kbd>k</kbd> ${text("desk.keys.move")} <kbd>/</kbd> ${text("desk.keys.search")}</p></main>`}`}
+              : html`<main class="pane pane-chat">${this.#isEmpty
+                  ? emptiness(icons.chat, text("chat.none"), text("chat.none.more"))
+                  : html`${emptiness(icons.chat, text("chat.choose"), text("chat.choose.more"))}
+                      <p class="keys muted"><kbd>j</kbd> <kbd>k</kbd> ${text("desk.keys.move")} <kbd>/</kbd> ${text("desk.keys.search")}</p>`}</main>`}`}
     </div>`;
   }
 
@@ -233,6 +235,13 @@ export class DashboardPage extends AppPage {
       case "settings":
         return html`<settings-page .desk=${desk} .path=${path} @account-change=${(/** @type {CustomEvent<Account>} */ event) => this.#rename(event.detail)}></settings-page>`;
     }
+  }
+
+  /** Whether there is no conversation at all to choose. */
+  get #isEmpty() {
+    const { inbox } = this;
+    const shown = inbox?.rows.getSnapshot();
+    return !!shown?.isLoaded && !shown.isLoading && !shown.rows.length && inbox?.choice === EVERYTHING;
   }
 
   /** @param {Opened | null} opened */

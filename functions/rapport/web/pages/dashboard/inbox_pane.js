@@ -14,7 +14,7 @@ import { EVERYTHING } from "./inbox.js";
 const STATUSES = /** @type {const} */ (["open", "pending", "closed"]);
 const WHOSE = /** @type {const} */ (["all", "mine", "free"]);
 /** Where an owner's first steps are done. */
-const WAYS = { number: "#/settings/business", contact: "#/contacts/new", invitation: "#/contacts" };
+const WAYS = { number: "#/settings/business", contact: "#/contacts/new", invitation: "#/contacts", colleague: "#/settings/members" };
 // ms: a search while it is typed
 const PAUSE = 250;
 
