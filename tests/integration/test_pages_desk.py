@@ -616,7 +616,7 @@ def test_contacts_reminders_sync_health_and_settings(
     check_accessible(olivia, of="health")
     look(olivia, "health")
     # why something does not show: the first broken step on top, of a number as people write it too
-    field = olivia.get_by_label("An id or a number")
+    field = olivia.get_by_label("Id, number or email")
     field.fill("+386 1 555 01 00")
     field.press("Enter")
     expect(olivia.locator(".why-top")).to_contain_text("It ended.")
