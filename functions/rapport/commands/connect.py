@@ -346,8 +346,8 @@ def _send_test(number: RegisteredNumber, order: WhatsAppOrder, tell: Tell) -> No
     if isinstance(outcome, Accepted):
         tell(
             f"{number.display_phone_number} has sent the template {order.template} to {recipient}."
-            " Answer it on that phone: the answer is a conversation in the dashboard within seconds."
-            " The test itself is not shown there, since nobody of the account has sent it."
+            " Answer it on that phone: the answer is a conversation in the dashboard within"
+            " seconds. The test itself is not shown there, since nobody of the account has sent it."
         )
         return
     if isinstance(outcome, Refused):

@@ -91,8 +91,8 @@ INVITED_BY = {
     ),
     "sl": Words(
         "Vabilo v Rapport: {business}",
-        "{business} vas vabi, da v Rapportu odgovarjate strankam. Spodnja povezava vas prijavi s tem"
-        " naslovom in odpre nadzorno ploščo; gesla ne potrebujete.",
+        "{business} vas vabi, da v Rapportu odgovarjate strankam. Spodnja povezava vas prijavi s"
+        " tem naslovom in odpre nadzorno ploščo; gesla ne potrebujete.",
     ),
 }
 MAGIC_LINK = Purpose(
