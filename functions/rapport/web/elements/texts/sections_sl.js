@@ -16,7 +16,7 @@ export const sl = {
   "desk.numbers.works": "Deluje",
   "desk.numbers.stopped": "Ustavljena: glejte Delovanje",
   "desk.numbers.add": "Številko doda upravljavec te storitve s tem ukazom. Potrebuje številko in njen id iz upravitelja WhatsApp pri podjetju Meta.",
-  "members.lead": "Vidijo vse pogovore in stike podjetja, dokler jih lastnik ne odstrani.",
+  "members.lead": "Sodelavci vidijo vse pogovore in stike podjetja, dokler jih lastnik ne odstrani.",
   "members.readers": "Lastniki povabijo sodelavce, spremenijo njihove vloge in jih odstranijo.",
   "members.since": "Od {day}",
   "members.role.of": "Vloga: {name}",
