@@ -13,7 +13,7 @@ import pytest
 from tests.web import node
 
 
-@pytest.mark.parametrize("name", ["scenarios", "errors"])
+@pytest.mark.parametrize("name", ["scenarios", "errors", "zones"])
 def test_what_is_tested_in_node(name: str) -> None:
     tested = node.run("--test", "--test-reporter=tap", node.HERE / f"{name}.test.mjs")
 
