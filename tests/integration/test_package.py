@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import certifi
 import httpx
 import psycopg
 import pytest
@@ -28,6 +29,7 @@ from rapport.commands.package.bundle import DOCUMENT, PACKAGE, Bundle, build, mo
 from rapport.commands.package.command import read
 from rapport.commands.package.document import Document
 from rapport.commands.package.template import template_of
+from rapport.connections import CERTIFICATES
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import AWS_KEY_ID, AWS_REGION, MEDIA_BUCKET, Stack
 from rapport.local.supabase import keys
@@ -92,7 +94,31 @@ def test_of_our_folders_the_imported_modules_alone_are_packed(folder: Path) -> N
     # no key, no environment and no notes that somebody keeps beside them
     files = {path for path in packed if (folder / path).is_file()}
     others = {path for path in files if path.suffix not in (".py", ".pyc")}
-    assert others == {DOCUMENT.relative_to(PACKAGE.parent)}
+    certificates = {path for path in others if path.parent.name == CERTIFICATES.name}
+    assert others - certificates == {DOCUMENT.relative_to(PACKAGE.parent)}
+
+
+def test_the_trusted_certificates_are_a_folder_of_which_nothing_is_read_at_the_start(
+    folder: Path,
+) -> None:
+    files = [path.name for path in (folder / "rapport" / CERTIFICATES.name).iterdir()]
+    assert len(files) == Path(certifi.where()).read_text().count("BEGIN CERTIFICATE")
+    assert all(re.fullmatch(r"[0-9a-f]{8}\.\d+", name) for name in files)
+    # once is enough
+    assert not list(folder.rglob("*.pem"))
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from rapport.connections import trusted\n"
+        "print(trusted().cert_store_stats()['x509'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script, str(folder)],
+        env={},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) == 0
 
 
 @pytest.fixture(scope="module")

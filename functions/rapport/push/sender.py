@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import httpcore
 
+from rapport.connections import trusted
 from rapport.push.encryption import encrypted, from_base64url
 from rapport.push.guarded import AddressRefused, GuardedBackend
 from rapport.push.vapid import Vapid
@@ -44,7 +45,10 @@ class PushSender:
         self._backend = GuardedBackend(allows_loopback=allows_loopback)
         self._allows_loopback = allows_loopback
         self._pool = httpcore.ConnectionPool(
-            network_backend=self._backend, max_connections=20, keepalive_expiry=30
+            ssl_context=trusted(),
+            network_backend=self._backend,
+            max_connections=20,
+            keepalive_expiry=30,
         )
 
     def close(self) -> None:

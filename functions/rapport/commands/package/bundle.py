@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rapport.checkout import CHECKOUT, PACKAGE
+from rapport.commands.package.certificates import write_certificates
+from rapport.connections import CERTIFICATES
 from rapport.errors import ConfigError
 from rapport.handlers.api_document import DOCUMENT
 
@@ -89,6 +91,9 @@ def build(
             target = root / "rapport" / module.relative_to(PACKAGE)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(module, target)
+        bundle = root / "certifi" / "cacert.pem"
+        write_certificates(bundle, root / "rapport" / CERTIFICATES.relative_to(PACKAGE))
+        bundle.unlink()
         progress("Compiling …")
         _compile(root, version)
         progress("Packing …")
