@@ -3,11 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, WrapValidator
 
 from rapport.store.webhooks import CallItem, CallNews, Item
 from rapport.whatsapp.parts import contacts_of, each_of, profile_name, skipped
-from rapport.whatsapp.webhook import CallEvent, CallStatus, CallsValue, Metadata, SenderProfile
+from rapport.whatsapp.webhook import (
+    Id,
+    Listed,
+    Metadata,
+    Model,
+    OptionalText,
+    OptionalTimestamp,
+    OptionalUserId,
+    OptionalWaId,
+    SenderProfile,
+    Timestamp,
+    or_none,
+)
+
+
+class CallsValue(Model):
+    """A change of the field `calls`; its statuses are of calls that the business makes."""
+
+    metadata: Metadata
+    contacts: Listed = Field(default_factory=list)
+    calls: Listed = Field(default_factory=list)
+    statuses: Listed = Field(default_factory=list)
+
+
+class CallEvent(Model):
+    """One event of a call: it begins (`connect`) or ends (`terminate`)."""
+
+    id: Id
+    from_: Annotated[OptionalWaId, Field(alias="from")] = None
+    from_user_id: OptionalUserId = None
+    to: OptionalWaId = None
+    to_user_id: OptionalUserId = None
+    event: Id
+    timestamp: Timestamp
+    direction: OptionalText = None
+    status: OptionalText = None
+    start_time: OptionalTimestamp = None
+    end_time: OptionalTimestamp = None
+    # seconds
+    duration: Annotated[Annotated[int, Field(ge=0, lt=2**31)] | None, WrapValidator(or_none)] = None
+
+
+class CallStatus(Model):
+    """The progress of a call that the business makes."""
+
+    id: Id
+    status: Id
+    timestamp: Timestamp
+    recipient_id: OptionalWaId = None
+    recipient_user_id: OptionalUserId = None
+
 
 _EVENTS: dict[str, Literal["connect", "terminate"]] = {
     "connect": "connect",
@@ -20,8 +72,12 @@ _STATUSES: dict[str, Literal["ringing", "accepted", "rejected"]] = {
 }
 
 
-def of_calls(value: CallsValue) -> Iterator[Item]:
+def of_calls(value: object) -> Iterator[Item]:
     """The items of every event of a call."""
+    return each_of(CallsValue, [value], "malformed_change", _of_value)
+
+
+def _of_value(value: CallsValue) -> Iterator[Item]:
     # where a webhook has one contact, that is the caller
     contacts = {
         contact.wa_id or contact.user_id: contact

@@ -1,23 +1,77 @@
-"""Groups: their messages, and changes of the groups themselves."""
+"""Changes of groups; their messages are among the others."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, JsonValue, TypeAdapter, WrapValidator, model_validator
 
 from rapport.store.webhooks import (
     AccountEventItem,
     GroupEventItem,
-    GroupMessageItem,
     GroupNews,
     Item,
     Participant,
 )
-from rapport.whatsapp.parts import NAME_LIMIT, content_of, each_of, skipped, valid_of
-from rapport.whatsapp.webhook import Group, GroupParticipant, GroupsValue, WebhookMessage
+from rapport.whatsapp.parts import NAME_LIMIT, each_of, skipped, valid_of
+from rapport.whatsapp.webhook import (
+    Id,
+    Listed,
+    Metadata,
+    Model,
+    OptionalId,
+    OptionalText,
+    OptionalUserId,
+    OptionalWaId,
+    Timestamp,
+    or_none,
+    with_whole,
+)
+
+
+class GroupsValue(Model):
+    """A change of a field about groups."""
+
+    metadata: Metadata
+    groups: Listed = Field(default_factory=list)
+
+
+class GroupParticipant(Model):
+    """A participant of a group; `input` is how the business named the person."""
+
+    wa_id: OptionalWaId = None
+    user_id: OptionalUserId = None
+    input: OptionalUserId = None
+
+
+class GroupSetting(Model):
+    """A setting that the business wanted to change."""
+
+    text: OptionalText = None
+    update_successful: bool = True
+
+
+class Group(Model):
+    """The changes of one group."""
+
+    group_id: OptionalId = None
+    type: Id
+    timestamp: Timestamp
+    subject: OptionalText = None
+    group_subject: Annotated[GroupSetting | None, WrapValidator(or_none)] = None
+    added_participants: Listed = Field(default_factory=list)
+    removed_participants: Listed = Field(default_factory=list)
+    errors: Listed = Field(default_factory=list)
+    # as it came
+    whole: dict[str, JsonValue]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_whole(cls, value: object) -> object:
+        return with_whole(value)
+
 
 _PARTICIPANT = TypeAdapter[GroupParticipant](GroupParticipant)
 _STATES: dict[str, Literal["active", "suspended", "deleted"]] = {
@@ -28,36 +82,14 @@ _STATES: dict[str, Literal["active", "suspended", "deleted"]] = {
 }
 
 
-def in_group(
-    message: WebhookMessage,
-    group_id: str,
-    number: str,
-    words: str,
-    *,
-    sender: tuple[str | None, str | None] | None,
-    name: str | None,
-) -> Item:
-    """A group's message. `sender` is a participant's number and user id; None is the business."""
-    wa_id, user_id = sender or (None, None)
-    return GroupMessageItem(
-        phone_number_id=number,
-        provider_id=message.id,
-        group_id=group_id,
-        sender_type="client" if sender else "operator",
-        sender_id=wa_id or user_id,
-        wa_id=wa_id,
-        user_id=user_id,
-        profile_name=name,
-        sent_at=message.timestamp,
-        type=message.type,
-        text=words,
-        content=content_of(message),
-        reply_to=message.context.id if message.context else None,
+def of_groups(value: object, field: str) -> Iterator[Item]:
+    """Changes of groups, according to the webhook's `field`."""
+    return each_of(
+        GroupsValue, [value], "malformed_change", lambda groups: _of_value(groups, field)
     )
 
 
-def of_groups(value: GroupsValue, field: str) -> Iterator[Item]:
-    """Changes of groups, according to the webhook's `field`."""
+def _of_value(value: GroupsValue, field: str) -> Iterator[Item]:
     number = value.metadata.phone_number_id
     return each_of(
         Group, value.groups, "malformed_group", lambda group: _of_group(group, number, field)

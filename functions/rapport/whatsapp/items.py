@@ -10,13 +10,12 @@ from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from rapport.store.webhooks import (
     AccountEventItem,
+    GroupMessageItem,
     Item,
     MessageItem,
     StatusItem,
     SystemItem,
 )
-from rapport.whatsapp.calls import of_calls
-from rapport.whatsapp.groups import in_group, of_groups
 from rapport.whatsapp.parts import (
     DETAIL_LIMIT,
     OBJECT,
@@ -31,20 +30,13 @@ from rapport.whatsapp.parts import (
     valid_of,
     words_of,
 )
-from rapport.whatsapp.phone_app import of_history, of_phone_book
 from rapport.whatsapp.placeholder import notice
-from rapport.whatsapp.preferences import of_preferences
 from rapport.whatsapp.webhook import (
     ACCOUNT_FIELDS,
     GROUP_FIELDS,
     AccountEntry,
-    CallsValue,
-    GroupsValue,
-    HistoryValue,
     MessageProblem,
-    PreferencesValue,
     SenderProfile,
-    StateSyncValue,
     Status,
     SubscribedChange,
     System,
@@ -83,23 +75,29 @@ def _of_entry(entry: AccountEntry) -> Iterator[Item]:
 
 
 def _of_change(change: SubscribedChange, entry: AccountEntry) -> Iterator[Item]:
+    # most webhooks are messages and their statuses: the other fields are imported when they come
     if change.field in ("messages", "smb_message_echoes"):
         yield from each_of(Value, [change.value], "malformed_change", _of_value)
     elif change.field in GROUP_FIELDS:
-        yield from each_of(
-            GroupsValue,
-            [change.value],
-            "malformed_change",
-            lambda value: of_groups(value, change.field),
-        )
+        from rapport.whatsapp.groups import of_groups
+
+        yield from of_groups(change.value, change.field)
     elif change.field == "calls":
-        yield from each_of(CallsValue, [change.value], "malformed_change", of_calls)
+        from rapport.whatsapp.calls import of_calls
+
+        yield from of_calls(change.value)
     elif change.field == "user_preferences":
-        yield from each_of(PreferencesValue, [change.value], "malformed_change", of_preferences)
+        from rapport.whatsapp.preferences import of_preferences
+
+        yield from of_preferences(change.value)
     elif change.field == "history":
-        yield from each_of(HistoryValue, [change.value], "malformed_change", of_history)
+        from rapport.whatsapp.phone_app import of_history
+
+        yield from of_history(change.value)
     elif change.field == "smb_app_state_sync":
-        yield from each_of(StateSyncValue, [change.value], "malformed_change", of_phone_book)
+        from rapport.whatsapp.phone_app import of_phone_book
+
+        yield from of_phone_book(change.value)
     elif change.field in ACCOUNT_FIELDS and entry.id:
         yield from _of_account(change, entry)
     else:
@@ -174,7 +172,7 @@ def _of_message(
         yield skipped("malformed_message", "text: no body")
         return
     if message.group_id is not None:
-        yield in_group(
+        yield _in_group(
             message,
             message.group_id,
             number,
@@ -208,7 +206,7 @@ def _of_echo(message: WebhookMessage, number: str) -> Iterator[Item]:
     if words is None:
         yield skipped("malformed_message", "text: no body")
     elif message.group_id is not None:
-        yield in_group(message, message.group_id, number, words, sender=None, name=None)
+        yield _in_group(message, message.group_id, number, words, sender=None, name=None)
     elif message.to is None and message.to_user_id is None:
         yield skipped("message_without_recipient", message.type)
     else:
@@ -226,6 +224,34 @@ def _of_echo(message: WebhookMessage, number: str) -> Iterator[Item]:
             content=content_of(message),
             reply_to=message.context.id if message.context else None,
         )
+
+
+def _in_group(
+    message: WebhookMessage,
+    group_id: str,
+    number: str,
+    words: str,
+    *,
+    sender: tuple[str | None, str | None] | None,
+    name: str | None,
+) -> Item:
+    """A group's message. `sender` is a participant's number and user id; None is the business."""
+    wa_id, user_id = sender or (None, None)
+    return GroupMessageItem(
+        phone_number_id=number,
+        provider_id=message.id,
+        group_id=group_id,
+        sender_type="client" if sender else "operator",
+        sender_id=wa_id or user_id,
+        wa_id=wa_id,
+        user_id=user_id,
+        profile_name=name,
+        sent_at=message.timestamp,
+        type=message.type,
+        text=words,
+        content=content_of(message),
+        reply_to=message.context.id if message.context else None,
+    )
 
 
 def _of_system(message: WebhookMessage, system: System, number: str) -> Iterator[Item]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, TypeGuard
+from typing import Annotated, Literal, TypeGuard
+
+from pydantic import Field, JsonValue, WrapValidator
 
 from rapport.errors import NotAPhoneNumber
 from rapport.store.webhooks import AccountEventItem, HistoryItem, Item, PhoneBookItem
@@ -18,14 +20,68 @@ from rapport.whatsapp.parts import (
     words_of,
 )
 from rapport.whatsapp.webhook import (
-    HistoryChunk,
-    HistoryThread,
-    HistoryValue,
+    Id,
+    Listed,
     Metadata,
-    PhoneBookEntry,
-    StateSyncValue,
+    Model,
+    OptionalText,
+    OptionalUserId,
+    OptionalWaId,
+    Timestamp,
     WebhookMessage,
+    or_none,
 )
+
+
+class HistoryValue(Model):
+    """A change of the field `history`: chunks of chats, or files of messages in them."""
+
+    metadata: Metadata
+    history: Listed = Field(default_factory=list)
+    messages: Listed = Field(default_factory=list)
+
+
+class StateSyncValue(Model):
+    """A change of the field `smb_app_state_sync`."""
+
+    metadata: Metadata
+    state_sync: Listed = Field(default_factory=list)
+
+
+class HistoryChunk(Model):
+    """A part of the history: chats, or why there are none; `metadata` says how far the transfer has
+    come.
+    """
+
+    metadata: Annotated[dict[str, JsonValue] | None, WrapValidator(or_none)] = None
+    threads: Listed = Field(default_factory=list)
+    errors: Listed = Field(default_factory=list)
+
+
+class HistoryThread(Model):
+    """The messages with one person."""
+
+    id: OptionalWaId = None
+    user_id: OptionalUserId = None
+    messages: Listed = Field(default_factory=list)
+
+
+class PhoneBookEntry(Model):
+    """An entry of the phone app's phone book."""
+
+    class PhoneBookPerson(Model):
+        full_name: OptionalText = None
+        first_name: OptionalText = None
+        phone_number: OptionalWaId = None
+
+    class Moment(Model):
+        timestamp: Timestamp
+
+    type: Id
+    action: Id
+    contact: PhoneBookPerson
+    metadata: Moment
+
 
 _STATUSES: dict[str, Literal["delivered", "read", "failed"]] = {
     "delivered": "delivered",
@@ -35,8 +91,12 @@ _STATUSES: dict[str, Literal["delivered", "read", "failed"]] = {
 }
 
 
-def of_history(value: HistoryValue) -> Iterator[Item]:
+def of_history(value: object) -> Iterator[Item]:
     """Every message of the history, and how far the transfer has come."""
+    return each_of(HistoryValue, [value], "malformed_change", _of_history)
+
+
+def _of_history(value: HistoryValue) -> Iterator[Item]:
     metadata = value.metadata
     yield from each_of(
         HistoryChunk, value.history, "malformed_history", lambda chunk: _of_chunk(chunk, metadata)
@@ -119,8 +179,12 @@ def _of_message(
         )
 
 
-def of_phone_book(value: StateSyncValue) -> Iterator[Item]:
+def of_phone_book(value: object) -> Iterator[Item]:
     """Every entry that was added, changed or removed."""
+    return each_of(StateSyncValue, [value], "malformed_change", _of_phone_book)
+
+
+def _of_phone_book(value: StateSyncValue) -> Iterator[Item]:
     number = value.metadata.phone_number_id
     return each_of(
         PhoneBookEntry,

@@ -5,9 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
+from pydantic import Field
+
 from rapport.store.webhooks import Item, MarketingChoiceItem
 from rapport.whatsapp.parts import contacts_of, each_of, skipped
-from rapport.whatsapp.webhook import Preference, PreferencesValue, SenderProfile
+from rapport.whatsapp.webhook import (
+    Id,
+    Listed,
+    Metadata,
+    Model,
+    OptionalUserId,
+    OptionalWaId,
+    SenderProfile,
+    Timestamp,
+)
+
+
+class PreferencesValue(Model):
+    """A change of the field `user_preferences`."""
+
+    metadata: Metadata
+    contacts: Listed = Field(default_factory=list)
+    user_preferences: Listed = Field(default_factory=list)
+
+
+class Preference(Model):
+    """A person's choice of messages."""
+
+    wa_id: OptionalWaId = None
+    user_id: OptionalUserId = None
+    category: Id
+    value: Id
+    timestamp: Timestamp
+
 
 # signing up by a link is a way to ask for them
 _CHOICES: dict[str, Literal["stop", "resume"]] = {
@@ -17,8 +47,12 @@ _CHOICES: dict[str, Literal["stop", "resume"]] = {
 }
 
 
-def of_preferences(value: PreferencesValue) -> Iterator[Item]:
+def of_preferences(value: object) -> Iterator[Item]:
     """Every choice about marketing messages."""
+    return each_of(PreferencesValue, [value], "malformed_change", _of_value)
+
+
+def _of_value(value: PreferencesValue) -> Iterator[Item]:
     contacts = contacts_of(value.contacts)
     return each_of(
         Preference,

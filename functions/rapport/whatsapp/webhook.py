@@ -1,7 +1,8 @@
-"""The payload of a WhatsApp webhook: the parts that we read, under Meta's names.
+"""The payload of a WhatsApp webhook: messages and their statuses, under Meta's names.
 
-Fields and values that are not named here are ignored. Each model validates one level and leaves the
-next one raw, so that one bad part spoils only its own item.
+What the other fields carry is named where it is read: calls, groups, preferences, the phone app.
+Fields and values that are not named are ignored. Each model validates one level and leaves the next
+one raw, so that one bad part spoils only its own item.
 
 Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference and
 .../business-scoped-user-ids.
@@ -128,7 +129,7 @@ def _listed(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]
 
 
-def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+def or_none(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     """Drops an optional part of a wrong form, since the message is worth keeping."""
     try:
         valid: object = validate(value)
@@ -138,7 +139,7 @@ def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> object:
 
 
 def _or_unsupported(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    valid = _or_none(value, validate)
+    valid = or_none(value, validate)
     return UNSUPPORTED if valid is None else valid
 
 
@@ -146,14 +147,14 @@ def _not_blank(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def _as_text(value: object) -> object:
+def as_text(value: object) -> object:
     """An id that may come as a number."""
     return str(value) if type(value) is int else value
 
 
 def _digits(value: object) -> object:
     """A WhatsApp id; some versions send it as a number or with a plus sign."""
-    text = _as_text(value)
+    text = as_text(value)
     return re.sub(r"[+ ()-]", "", text) if isinstance(text, str) else text
 
 
@@ -162,74 +163,77 @@ def _from_epoch(value: object) -> object:
 
     A time out of range becomes the farthest one; the database then takes the time of arrival.
     """
-    text = _as_text(value)
+    text = as_text(value)
     if not isinstance(text, str) or not re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII):
         raise ValueError("not a time in seconds since 1970")
     return datetime.fromtimestamp(min(max(int(text), _FIRST), _LAST), UTC)
 
 
-def _with_whole(value: object) -> object:
+def with_whole(value: object) -> object:
+    """Adds a part as it came, for the field `whole`."""
     return {**value, "whole": value} if isinstance(value, dict) else value
 
 
 # an index entry holds at most about 2,700 bytes
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
-OptionalId = Annotated[Id | None, BeforeValidator(_not_blank), WrapValidator(_or_none)]
-OptionalText = Annotated[str | None, BeforeValidator(_not_blank), WrapValidator(_or_none)]
+OptionalId = Annotated[Id | None, BeforeValidator(_not_blank), WrapValidator(or_none)]
+OptionalText = Annotated[str | None, BeforeValidator(_not_blank), WrapValidator(or_none)]
 # as identities are stored
 WaId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,32}$")]
-OptionalWaId = Annotated[WaId | None, BeforeValidator(_digits), WrapValidator(_or_none)]
+OptionalWaId = Annotated[WaId | None, BeforeValidator(_digits), WrapValidator(or_none)]
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=320)]
-OptionalUserId = Annotated[UserId | None, BeforeValidator(_not_blank), WrapValidator(_or_none)]
+OptionalUserId = Annotated[UserId | None, BeforeValidator(_not_blank), WrapValidator(or_none)]
 Timestamp = Annotated[datetime, BeforeValidator(_from_epoch)]
-OptionalTimestamp = Annotated[Timestamp | None, WrapValidator(_or_none)]
+OptionalTimestamp = Annotated[Timestamp | None, WrapValidator(or_none)]
 # of parts that are not validated yet
 Listed = Annotated[list[object], BeforeValidator(_listed)]
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
+    """A part of a payload; what it does not name is ignored."""
+
     # a number such as 1e400 would be infinite here, and jsonb has no infinity
     model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class Webhook(_Model):
+class Webhook(Model):
     """The whole body of a webhook."""
 
     entry: Listed
 
 
-class AccountEntry(_Model):
+class AccountEntry(Model):
     """The changes of one WhatsApp Business account."""
 
-    id: Annotated[OptionalId, BeforeValidator(_as_text)] = None
-    time: Annotated[Timestamp | None, WrapValidator(_or_none)] = None
+    id: Annotated[OptionalId, BeforeValidator(as_text)] = None
+    time: Annotated[Timestamp | None, WrapValidator(or_none)] = None
     changes: Listed
 
 
-class SubscribedChange(_Model):
+class SubscribedChange(Model):
     """A change in one subscribed field."""
 
     field: Id
     value: object
 
 
-class Metadata(_Model):
+class Metadata(Model):
     """The business's number that the change concerns."""
 
-    phone_number_id: Annotated[Id, BeforeValidator(_as_text)]
+    phone_number_id: Annotated[Id, BeforeValidator(as_text)]
     display_phone_number: OptionalWaId = None
 
 
-class MessageProblem(_Model):
+class MessageProblem(Model):
     """Why a message failed, or could not be shown."""
 
-    class Data(_Model):
+    class Data(Model):
         details: OptionalText = None
 
     code: Annotated[int, Field(ge=0, lt=2**31)]
     title: OptionalText = None
     message: OptionalText = None
-    error_data: Annotated[Data | None, WrapValidator(_or_none)] = None
+    error_data: Annotated[Data | None, WrapValidator(or_none)] = None
 
     @property
     def sentence(self) -> str | None:
@@ -238,19 +242,19 @@ class MessageProblem(_Model):
         return details or self.message or self.title
 
 
-class SenderProfile(_Model):
+class SenderProfile(Model):
     """The profile of a message's sender."""
 
-    class ProfileName(_Model):
+    class ProfileName(Model):
         name: OptionalText = None
         username: OptionalText = None
 
     wa_id: OptionalWaId = None
     user_id: OptionalUserId = None
-    profile: Annotated[ProfileName | None, WrapValidator(_or_none)] = None
+    profile: Annotated[ProfileName | None, WrapValidator(or_none)] = None
 
 
-class Value(_Model):
+class Value(Model):
     """A change of the field `messages` or `smb_message_echoes`."""
 
     metadata: Metadata
@@ -261,89 +265,50 @@ class Value(_Model):
     errors: Listed = []
 
 
-class CallsValue(_Model):
-    """A change of the field `calls`; its statuses are of calls that the business makes."""
-
-    metadata: Metadata
-    contacts: Listed = []
-    calls: Listed = []
-    statuses: Listed = []
-
-
-class GroupsValue(_Model):
-    """A change of a field about groups."""
-
-    metadata: Metadata
-    groups: Listed = []
-
-
-class PreferencesValue(_Model):
-    """A change of the field `user_preferences`."""
-
-    metadata: Metadata
-    contacts: Listed = []
-    user_preferences: Listed = []
-
-
-class HistoryValue(_Model):
-    """A change of the field `history`: chunks of chats, or files of messages in them."""
-
-    metadata: Metadata
-    history: Listed = []
-    messages: Listed = []
-
-
-class StateSyncValue(_Model):
-    """A change of the field `smb_app_state_sync`."""
-
-    metadata: Metadata
-    state_sync: Listed = []
-
-
-class TextBody(_Model):
+class TextBody(Model):
     """The text of a message of type `text`."""
 
     body: str
 
 
-class MessageContext(_Model):
+class MessageContext(Model):
     """The message that this one replies to."""
 
     id: OptionalId = None
 
 
-class MessageReaction(_Model):
+class MessageReaction(Model):
     """An emoji on a message; without an emoji the reaction is removed."""
 
     message_id: Id
     emoji: OptionalText = None
 
 
-class MessageEdit(_Model):
+class MessageEdit(Model):
     """The new text of a message."""
 
-    class Edited(_Model):
+    class Edited(Model):
         type: Id
-        text: Annotated[TextBody | None, WrapValidator(_or_none)] = None
+        text: Annotated[TextBody | None, WrapValidator(or_none)] = None
         # the message as it came
         whole: dict[str, JsonValue]
 
         @model_validator(mode="before")
         @classmethod
         def _keep_whole(cls, value: object) -> object:
-            return _with_whole(value)
+            return with_whole(value)
 
     original_message_id: Id
     message: Edited
 
 
-class MessageRevoke(_Model):
+class MessageRevoke(Model):
     """The message that its sender deleted for everybody."""
 
     original_message_id: Id
 
 
-class System(_Model):
+class System(Model):
     """A notice by WhatsApp about a customer.
 
     Before version 12 the new number is `new_wa_id`, and the old one may be `customer`.
@@ -358,14 +323,14 @@ class System(_Model):
     previous_user_id: OptionalUserId = None
 
 
-class HistoryContext(_Model):
+class HistoryContext(Model):
     """The status that a message of the phone app's history had."""
 
     status: OptionalText = None
-    from_me: Annotated[bool | None, WrapValidator(_or_none)] = None
+    from_me: Annotated[bool | None, WrapValidator(or_none)] = None
 
 
-class WebhookMessage(_Model):
+class WebhookMessage(Model):
     """One message from a customer, or one that the business sent from the phone app."""
 
     id: Id
@@ -373,16 +338,16 @@ class WebhookMessage(_Model):
     from_user_id: OptionalUserId = None
     to: OptionalWaId = None
     to_user_id: OptionalUserId = None
-    group_id: Annotated[OptionalId, BeforeValidator(_as_text)] = None
+    group_id: Annotated[OptionalId, BeforeValidator(as_text)] = None
     timestamp: Timestamp
     type: Annotated[Id, WrapValidator(_or_unsupported)] = UNSUPPORTED
-    text: Annotated[TextBody | None, WrapValidator(_or_none)] = None
-    context: Annotated[MessageContext | None, WrapValidator(_or_none)] = None
-    system: Annotated[System | None, WrapValidator(_or_none)] = None
-    reaction: Annotated[MessageReaction | None, WrapValidator(_or_none)] = None
-    edit: Annotated[MessageEdit | None, WrapValidator(_or_none)] = None
-    revoke: Annotated[MessageRevoke | None, WrapValidator(_or_none)] = None
-    history_context: Annotated[HistoryContext | None, WrapValidator(_or_none)] = None
+    text: Annotated[TextBody | None, WrapValidator(or_none)] = None
+    context: Annotated[MessageContext | None, WrapValidator(or_none)] = None
+    system: Annotated[System | None, WrapValidator(or_none)] = None
+    reaction: Annotated[MessageReaction | None, WrapValidator(or_none)] = None
+    edit: Annotated[MessageEdit | None, WrapValidator(or_none)] = None
+    revoke: Annotated[MessageRevoke | None, WrapValidator(or_none)] = None
+    history_context: Annotated[HistoryContext | None, WrapValidator(or_none)] = None
     # the message as it came
     whole: dict[str, JsonValue]
 
@@ -394,10 +359,10 @@ class WebhookMessage(_Model):
     @model_validator(mode="before")
     @classmethod
     def _keep_whole(cls, value: object) -> object:
-        return _with_whole(value)
+        return with_whole(value)
 
 
-class Status(_Model):
+class Status(Model):
     """The status of one message that we sent."""
 
     id: Id
@@ -406,113 +371,3 @@ class Status(_Model):
     errors: Listed = []
     # the value that we sent with the message
     biz_opaque_callback_data: OptionalText = None
-
-
-class CallEvent(_Model):
-    """One event of a call: it begins (`connect`) or ends (`terminate`)."""
-
-    id: Id
-    from_: Annotated[OptionalWaId, Field(alias="from")] = None
-    from_user_id: OptionalUserId = None
-    to: OptionalWaId = None
-    to_user_id: OptionalUserId = None
-    event: Id
-    timestamp: Timestamp
-    direction: OptionalText = None
-    status: OptionalText = None
-    start_time: OptionalTimestamp = None
-    end_time: OptionalTimestamp = None
-    # seconds
-    duration: Annotated[Annotated[int, Field(ge=0, lt=2**31)] | None, WrapValidator(_or_none)] = (
-        None
-    )
-
-
-class CallStatus(_Model):
-    """The progress of a call that the business makes."""
-
-    id: Id
-    status: Id
-    timestamp: Timestamp
-    recipient_id: OptionalWaId = None
-    recipient_user_id: OptionalUserId = None
-
-
-class GroupParticipant(_Model):
-    """A participant of a group; `input` is how the business named the person."""
-
-    wa_id: OptionalWaId = None
-    user_id: OptionalUserId = None
-    input: OptionalUserId = None
-
-
-class GroupSetting(_Model):
-    """A setting that the business wanted to change."""
-
-    text: OptionalText = None
-    update_successful: bool = True
-
-
-class Group(_Model):
-    """The changes of one group."""
-
-    group_id: OptionalId = None
-    type: Id
-    timestamp: Timestamp
-    subject: OptionalText = None
-    group_subject: Annotated[GroupSetting | None, WrapValidator(_or_none)] = None
-    added_participants: Listed = []
-    removed_participants: Listed = []
-    errors: Listed = []
-    # as it came
-    whole: dict[str, JsonValue]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _keep_whole(cls, value: object) -> object:
-        return _with_whole(value)
-
-
-class Preference(_Model):
-    """A person's choice of messages."""
-
-    wa_id: OptionalWaId = None
-    user_id: OptionalUserId = None
-    category: Id
-    value: Id
-    timestamp: Timestamp
-
-
-class HistoryChunk(_Model):
-    """A part of the history: chats, or why there are none; `metadata` says how far the transfer has
-    come.
-    """
-
-    metadata: Annotated[dict[str, JsonValue] | None, WrapValidator(_or_none)] = None
-    threads: Listed = []
-    errors: Listed = []
-
-
-class HistoryThread(_Model):
-    """The messages with one person."""
-
-    id: OptionalWaId = None
-    user_id: OptionalUserId = None
-    messages: Listed = []
-
-
-class PhoneBookEntry(_Model):
-    """An entry of the phone app's phone book."""
-
-    class PhoneBookPerson(_Model):
-        full_name: OptionalText = None
-        first_name: OptionalText = None
-        phone_number: OptionalWaId = None
-
-    class Moment(_Model):
-        timestamp: Timestamp
-
-    type: Id
-    action: Id
-    contact: PhoneBookPerson
-    metadata: Moment
