@@ -12,8 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Container
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Annotated, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -31,6 +30,9 @@ from pydantic_core import CoreSchema, Url, core_schema
 from rapport.api_keys import kind_of
 from rapport.errors import ConfigError, UpstreamUnavailable
 from rapport.graph_version import GRAPH_URL
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 _IN_FUNCTIONS = (
     "Set it in the function's environment, or the SSM parameter that the variable with the ending"
@@ -133,12 +135,11 @@ class _Settings(BaseModel):
             )
         except ValidationError as error:
             faults = "; ".join(
-                f"{found[str(fault['loc'][0])].source}:"
-                f" {fault['msg'].removeprefix('Value error, ')}"
+                found[str(fault["loc"][0])].told(fault)
                 for fault in error.errors(include_url=False, include_input=False)
             )
             raise ConfigError(f"{faults}. {remedy}") from None
-        if any(one.is_parameter for one in found.values()):
+        if any(one.parameter for one in found.values()):
             settings._reading = _parameters.reading
         return settings
 
@@ -163,13 +164,13 @@ class _Settings(BaseModel):
         return None if fresh.__dict__ == self.__dict__ else fresh
 
 
-@dataclass(frozen=True)
-class _Variable:
-    """Where the value of a setting is, or is to be set, and the value."""
+class _Variable(NamedTuple):
+    """The value of a setting, and where it is or is to be set."""
 
-    source: str
+    name: str
     value: str | None
-    is_parameter: bool = False
+    # the SSM parameter that is to have the value
+    parameter: str | None = None
 
     @classmethod
     def find(cls, name: str, fields: Container[str]) -> Self:
@@ -181,9 +182,15 @@ class _Variable:
         # a setting of its own: the template of many parameters
         if not parameter or (name + _ENDING).lower() in fields:
             return cls(name, None)
-        value = _parameters.value(name)
-        told = "the parameter" if value else "there is no parameter"
-        return cls(f"{name}, {told} {parameter}", value, is_parameter=True)
+        return cls(name, _parameters.value(name), parameter)
+
+    def told(self, fault: ErrorDetails) -> str:
+        """What is wrong with it, without the value."""
+        if fault["type"] == "missing":
+            why = f": there is no parameter {self.parameter}" if self.parameter else ""
+            return f"{self.name} is not set{why}"
+        place = f"{self.name}, the parameter {self.parameter}" if self.parameter else self.name
+        return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 SettingsT = TypeVar("SettingsT", bound=_Settings)

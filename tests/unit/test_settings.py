@@ -10,6 +10,7 @@ from tests.aws import Aws, recording
 from rapport import settings as module
 from rapport.errors import ConfigError, UpstreamUnavailable
 from rapport.local.supabase.keys import mint_key
+from rapport.server.environment import require_settings
 from rapport.settings import (
     MAX_AGE,
     REREAD_INTERVAL,
@@ -23,11 +24,26 @@ from rapport.settings import (
 )
 from rapport.whatsapp.webhook import is_signed, sign
 
+NEEDED = ("SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_PUBLISHABLE_KEY", "MEDIA_BUCKET")
+
 
 def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPABASE_URL", "https://project.example")
-    with pytest.raises(ConfigError, match="SUPABASE_SECRET_KEY"):
-        StoreSettings.load()
+    with pytest.raises(ConfigError) as caught:
+        StoreSettings.load("Set it here.")
+    assert str(caught.value) == "SUPABASE_SECRET_KEY is not set. Set it here."
+
+
+def test_serve_names_all_that_is_missing_and_where_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NEEDED:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError) as caught:
+        require_settings()
+    assert str(caught.value) == (
+        "SUPABASE_URL is not set; SUPABASE_SECRET_KEY is not set;"
+        " SUPABASE_PUBLISHABLE_KEY is not set."
+        " Set it in the environment of this process; the README says what each is."
+    )
 
 
 def test_a_wrong_value_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +198,8 @@ def test_a_parameter_that_is_missing_is_named_and_looked_for_again(aws: Aws, clo
     del aws.parameters["/x/supabase_secret_key"]
     for _ in range(3):
         with pytest.raises(
-            ConfigError, match="SUPABASE_SECRET_KEY, there is no parameter /x/supabase_secret_key"
+            ConfigError,
+            match="SUPABASE_SECRET_KEY is not set: there is no parameter /x/supabase_secret_key",
         ):
             StoreSettings.load()
     assert len(aws.requests) == 1

@@ -156,7 +156,7 @@ def test_a_wrong_field_is_named_as_the_api_does(
 def test_a_fault_of_ours_is_not_explained_to_the_caller() -> None:
     @http_function
     def handler(_request: HttpRequest) -> Response:
-        raise ConfigError("SUPABASE_URL: Field required")
+        raise ConfigError("SUPABASE_URL is not set.")
 
     answer = handler(event(), None)
     assert answer["statusCode"] == 500
