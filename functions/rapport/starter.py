@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import quote
 
-import httpx
-
 from rapport.aws.service import AwsRefused, AwsService, AwsUnreachable
 from rapport.errors import ConfigError, UpstreamUnavailable
 from rapport.log import log_crash
@@ -28,7 +26,7 @@ class LambdaStarter:
 
     def __init__(self, function_prefix: str) -> None:
         self._prefix = function_prefix
-        self._lambda = AwsService("lambda", timeout=httpx.Timeout(5, connect=2), attempts=2)
+        self._lambda = AwsService("lambda", timeout=5, connect=2, attempts=2)
 
     def start(self, worker: str) -> None:
         """Returns once Lambda has taken the call.

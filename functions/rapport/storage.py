@@ -14,10 +14,9 @@ from typing import IO, Protocol
 from urllib.parse import quote
 from xml.sax.saxutils import escape, unescape
 
-import httpx
-
 from rapport.aws.service import AwsRefused, AwsService, AwsUnreachable, region
 from rapport.aws.signature import query_string
+from rapport.connections import Answer, Stream
 from rapport.errors import NotFound, StorageError, StorageUnavailable
 from rapport.settings import MediaSettings
 
@@ -49,7 +48,7 @@ class Storage:
     """The bucket; safe to share between threads."""
 
     def __init__(self, settings: MediaSettings) -> None:
-        self._s3 = AwsService("s3", timeout=httpx.Timeout(30, connect=5), attempts=3)
+        self._s3 = AwsService("s3", timeout=30, connect=5, attempts=3)
         if settings.aws_endpoint_url_s3 is not None:
             # other servers have no host name for each bucket
             self._root = f"{str(settings.aws_endpoint_url_s3).rstrip('/')}/{settings.media_bucket}"
@@ -168,10 +167,10 @@ class Storage:
 class _Body(io.RawIOBase):
     """The body of an answer as a file; what the storage does meanwhile are its errors."""
 
-    def __init__(self, answer: httpx.Response) -> None:
+    def __init__(self, answer: Stream) -> None:
         # as they are stored: who uploads a file may name a compression, and a few bytes of it can
         # unpack to very many
-        self._chunks = answer.iter_raw()
+        self._chunks = answer.chunks
         self._rest = b""
 
     def readable(self) -> bool:
@@ -189,12 +188,12 @@ class _Body(io.RawIOBase):
         return len(taken)
 
 
-def _require_no_error(answer: httpx.Response) -> None:
+def _require_no_error(answer: Answer) -> None:
     if "<Error>" in answer.text:
         raise AwsRefused(500, "InternalError")
 
 
-def _body_of(answer: httpx.Response) -> IO[bytes]:
+def _body_of(answer: Stream) -> IO[bytes]:
     return io.BufferedReader(_Body(answer))
 
 
@@ -216,6 +215,5 @@ def _storage_errors() -> Iterator[None]:
             raise NotFound("The file is not in the storage.") from None
         kind = StorageUnavailable if error.passes else StorageError
         raise kind(f"{kind.__doc__} (code {error.code})") from None
-    except (AwsUnreachable, httpx.RequestError) as error:
-        named = str(error) if isinstance(error, AwsUnreachable) else type(error).__name__
-        raise StorageUnavailable(f"{StorageUnavailable.__doc__} ({named})") from None
+    except AwsUnreachable as error:
+        raise StorageUnavailable(f"{StorageUnavailable.__doc__} ({error})") from None

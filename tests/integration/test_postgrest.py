@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from uuid import UUID, uuid4
 
-import httpx
 import psycopg
 import pytest
 from pydantic import HttpUrl, SecretStr
@@ -15,6 +14,7 @@ from tests.stacks import Start
 from tests.world import World, seed_uuid
 
 from rapport.api_keys import new_api_key
+from rapport.connections import Answer, Connections, Unreachable
 from rapport.errors import (
     NotAllowed,
     NotFound,
@@ -37,22 +37,21 @@ from rapport.store.postgrest import Caller, Store, UserStores, UserStoreT
 ALPINE = "695a15a5c526dbe7c085ece2"
 
 
-class Losing(httpx.HTTPTransport):
+class Losing(Connections):
     """A network that loses the answers to the first requests, which arrive."""
 
     def __init__(self, answers: int) -> None:
-        super().__init__()
+        super().__init__(timeout=9)
         self._left = answers
         self.arrived = 0
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        response = super().handle_request(request)
-        response.read()
+    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+        answer = super().send(method, url, headers, body)
         self.arrived += 1
         if self._left:
             self._left -= 1
-            raise httpx.ReadTimeout("lost")
-        return response
+            raise Unreachable("ReadTimeout")
+        return answer
 
 
 @pytest.fixture

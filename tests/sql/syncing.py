@@ -24,6 +24,7 @@ from rapport.retry import Retries
 from rapport.settings import MetakockaSettings, StoreSettings
 from rapport.store.metakocka import MetakockaStore
 from rapport.store.metakocka_rows import Direction, SyncRequest, Trigger
+from tests.answering import Answering
 from tests.sql.metakocka import snapshot
 from tests.world import Connection, World, seed_uuid
 
@@ -73,7 +74,7 @@ class SqlStore(MetakockaStore):
                 supabase_secret_key=SecretStr("none"),
             ),
             # nobody's, and made in no time: one of HTTP reads certificates
-            transport=httpx.BaseTransport(),
+            Answering(lambda _request: httpx.Response(500)),
         )
         self._connection = connection
         self._fuse = fuse

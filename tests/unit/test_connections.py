@@ -1,14 +1,21 @@
-"""Which servers are trusted."""
+"""Which servers are trusted, and how they are called."""
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 import ssl
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
 from pathlib import Path
-from socket import AF_UNIX, SOCK_STREAM, socketpair
+from socket import AF_INET, AF_UNIX, SOCK_STREAM, socket, socketpair
+from threading import Event, Thread
+from typing import Any
 
 import certifi
 import pytest
@@ -20,7 +27,7 @@ from cryptography.x509.oid import NameOID
 from OpenSSL.crypto import FILETYPE_PEM, X509Store, X509StoreContext, load_certificate
 
 from rapport.commands.package.certificates import write_certificates
-from rapport.connections import trusted
+from rapport.connections import Connections, Unreachable, trusted
 
 HOST = "127.0.0.1"
 
@@ -173,3 +180,179 @@ def test_what_the_environment_names_comes_before_the_folder(tmp_path: Path) -> N
 def test_without_a_folder_they_are_certifi_s(tmp_path: Path) -> None:
     context = trusted(tmp_path / "none")
     assert context.cert_store_stats()["x509"] > 100
+
+
+class _Service(BaseHTTPRequestHandler):
+    """Behaves as the last word of the path says."""
+
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def handle(self) -> None:
+        super().handle()
+        self.connection.close()
+        self.server.hung_up.set()
+
+    def _answer(self) -> None:
+        given = self.rfile.read(int(self.headers.get("content-length", 0)))
+        told = {
+            "method": self.command,
+            "target": self.path,
+            "headers": {name.lower(): value for name, value in self.headers.items()},
+            "body": given.decode(),
+            "connection": self.client_address[1],
+        }
+        match self.path.rpartition("/")[2]:
+            case "moved":
+                self._send(302, b"", Location="/echo")
+            case "cut":
+                self._send(200, b'{"a":', length=100)
+                self.close_connection = True
+            case "silent":
+                self.server.ended.wait()
+                self.close_connection = True
+            case "garbage":
+                self.wfile.write(b"SSH-2.0 and more\r\n\r\n")
+                self.close_connection = True
+            case "hangs-up":
+                self._send(200, b"{}")
+                self.close_connection = True
+            case _:
+                self._send(200, json.dumps(told).encode(), ETag='"1"')
+
+    do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - the names that it calls
+
+    def _send(self, status: int, body: bytes, length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+class _Server(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        super().__init__((HOST, 0), _Service)
+        self.hung_up, self.ended = Event(), Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.server_port}"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[_Server]:
+    with _Server() as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.ended.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def http(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connections]:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    with closing(Connections(timeout=5)) as http:
+        yield http
+
+
+def told(http: Connections, method: str, url: str, body: bytes = b"") -> dict[str, Any]:
+    answer = http.send(method, url, {"X-Any": "1"}, body)
+    assert (answer.status, answer.is_success, answer.headers["etag"]) == (200, True, '"1"')
+    found = answer.json()
+    assert isinstance(found, dict)
+    return found
+
+
+def test_calls_say_what_they_have_to_and_share_a_connection(
+    server: _Server, http: Connections
+) -> None:
+    posted = told(http, "POST", f"{server.url}/a?b=%20c", b'{"a":1}')
+    assert (posted["method"], posted["target"], posted["body"]) == (
+        "POST",
+        "/a?b=%20c",
+        '{"a":1}',
+    )
+    headers = posted["headers"]
+    assert (headers["host"], headers["content-length"], headers["x-any"]) == (
+        f"{HOST}:{server.server_port}",
+        "7",
+        "1",
+    )
+    # what is compressed isn't unpacked here
+    assert (headers["accept-encoding"], headers["user-agent"]) == ("identity", "rapport")
+    assert told(http, "POST", f"{server.url}/a")["headers"]["content-length"] == "0"
+    read = told(http, "GET", f"{server.url}/a")
+    assert "content-length" not in read["headers"]
+    assert read["connection"] == posted["connection"]
+
+
+def test_a_redirection_is_an_answer(server: _Server, http: Connections) -> None:
+    answer = http.send("GET", f"{server.url}/moved", {})
+    assert (answer.status, answer.is_success, answer.content) == (302, False, b"")
+
+
+def test_an_idle_connection_that_was_closed_is_not_used_again(
+    server: _Server, http: Connections
+) -> None:
+    server.hung_up.clear()
+    assert http.send("GET", f"{server.url}/hangs-up", {}).json() == {}
+    assert server.hung_up.wait(20)
+    assert told(http, "GET", f"{server.url}/echo")["method"] == "GET"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/cut", "RemoteProtocolError"),
+        ("/garbage", "RemoteProtocolError"),
+        ("/silent", "ReadTimeout"),
+    ],
+)
+def test_without_a_whole_answer_the_service_can_t_be_reached(
+    server: _Server, http: Connections, path: str, name: str
+) -> None:
+    with (
+        closing(Connections(timeout=5 if path != "/silent" else 0.1)) as calling,
+        pytest.raises(Unreachable) as caught,
+    ):
+        calling.send("GET", f"{server.url}{path}", {})
+    # neither a host nor a word of the answer
+    assert str(caught.value) == name
+    assert caught.value.__suppress_context__
+    # and the next call goes
+    assert told(http, "GET", f"{server.url}/echo")
+
+
+def test_where_nobody_listens_and_what_is_no_http(http: Connections) -> None:
+    with socket(AF_INET, SOCK_STREAM) as bound:
+        bound.bind((HOST, 0))
+        with pytest.raises(Unreachable, match=r"^ConnectError$"):
+            http.send("GET", f"http://{HOST}:{bound.getsockname()[1]}/", {})
+    with pytest.raises(Unreachable, match=r"^UnsupportedProtocol$"):
+        http.send("GET", "ftp://service.example/", {})
+
+
+def test_a_proxy_that_the_environment_names_is_asked(
+    server: _Server, http: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://ana:p%40ss@{HOST}:{server.server_port}")
+    asked = told(http, "GET", "http://service.example/echo")
+    assert asked["target"] == "http://service.example/echo"
+    login = base64.b64encode(b"ana:p@ss").decode()
+    assert asked["headers"]["proxy-authorization"] == f"Basic {login}"
+    # what the environment excepts is called itself
+    monkeypatch.setenv("NO_PROXY", HOST)
+    assert told(http, "GET", f"{server.url}/echo")["target"] == "/echo"
+    # one that is named without a scheme, for every address
+    monkeypatch.delenv("HTTP_PROXY")
+    monkeypatch.setenv("ALL_PROXY", f"{HOST}:{server.server_port}")
+    assert told(http, "GET", "http://other.example/echo")["target"] == "http://other.example/echo"

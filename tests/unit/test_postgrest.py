@@ -12,6 +12,7 @@ from functools import partial
 import httpx
 import pytest
 from pydantic import HttpUrl, SecretStr
+from tests.answering import Answering
 
 from rapport.errors import (
     Conflict,
@@ -87,7 +88,7 @@ def opened() -> Iterator[ExitStack]:
 @pytest.fixture
 def service(opened: ExitStack) -> Callers:
     def opens(script: Script) -> Caller:
-        store = opened.enter_context(closing(Store(SERVICE, httpx.MockTransport(script))))
+        store = opened.enter_context(closing(Store(SERVICE, Answering(script))))
         return store._backend
 
     return opens
@@ -96,7 +97,7 @@ def service(opened: ExitStack) -> Callers:
 @pytest.fixture
 def user(opened: ExitStack) -> Callers:
     def opens(script: Script) -> Caller:
-        stores = UserStores(USERS, UserStore, httpx.MockTransport(script))
+        stores = UserStores(USERS, UserStore, Answering(script))
         return opened.enter_context(closing(stores)).of("user.token.x")._caller
 
     return opens
@@ -314,7 +315,7 @@ def test_a_key_that_was_changed_is_read_anew_once_and_the_call_goes() -> None:
         sent.append(request.headers.copy())
         return script(request)
 
-    with closing(Store(settings, httpx.MockTransport(respond))) as store:
+    with closing(Store(settings, Answering(respond))) as store:
         # also one that is not repeated otherwise: it had no effect
         assert store._backend.call("any", {}, repeat=False) == 1
         assert store._backend.call("any", {}) == 2

@@ -86,7 +86,7 @@ def test_what_is_deployed_imports_its_own_dependencies_alone() -> None:
         for name, path in modules().items()
         if part_of(name) not in (*NEVER_DEPLOYED, HOST)
     }
-    assert "httpx" in found["rapport.store.postgrest"]
+    assert "httpcore" in found["rapport.connections"]
     assert {name: odd for name, ones in found.items() if (odd := ones - declared)} == {}
     # and none that nothing imports
     assert declared == set().union(*found.values())

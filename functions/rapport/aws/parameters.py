@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-import httpx
 from pydantic import Field, SecretStr
 
 from rapport.aws.service import AwsRefused, AwsService, AwsUnreachable
@@ -28,7 +27,7 @@ class _Parameters(Deferred):
 
 @cache
 def _ssm() -> AwsService:
-    return AwsService("ssm", timeout=httpx.Timeout(3, connect=1), attempts=3)
+    return AwsService("ssm", timeout=3, connect=1, attempts=3)
 
 
 def read_parameters(names: Iterable[str]) -> dict[str, SecretStr]:

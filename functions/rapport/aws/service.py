@@ -11,10 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 
-import httpx
-
 from rapport.aws.signature import UNSIGNED, Credentials, Signer
-from rapport.connections import http_client
+from rapport.connections import Answer, Connections, Stream, Unreachable
 from rapport.errors import ConfigError
 from rapport.retry import Retries, Sleep, repeated
 
@@ -55,7 +53,8 @@ class AwsService:
         self,
         service: str,
         *,
-        timeout: httpx.Timeout,
+        timeout: float,
+        connect: float | None = None,
         attempts: int = 2,
         # how it pauses before it calls again
         sleep: Sleep = time.sleep,
@@ -63,6 +62,7 @@ class AwsService:
         self._sleep = sleep
         self._service = service
         self._timeout = timeout
+        self._connect = connect
         self._attempts = attempts
 
     @property
@@ -88,41 +88,37 @@ class AwsService:
             {"content-type": f"application/x-amz-json-{version}", "x-amz-target": target},
             json.dumps(body).encode(),
         )
-        told = json.loads(answer.content or b"{}")
+        told = answer.json() if answer.content else {}
         return told if isinstance(told, dict) else {}
 
-    def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
-    ) -> httpx.Response:
+    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
         """The answer to one request, tried again after a pause where the failure passes."""
 
-        def once() -> httpx.Response:
+        def once() -> Answer:
+            signed = self.signer.headers(method, url, headers, body)
             with _reached():
-                response = self._http.request(
-                    method,
-                    url,
-                    headers=self.signer.headers(method, url, headers, body),
-                    content=body,
-                )
-            return require_good(response)
+                answer = self._http.send(method, url, signed, body)
+            if not answer.is_success:
+                raise _refused(answer)
+            return answer
 
         return repeated(Retries(self._attempts, first_wait=0.2), _may_pass, self._sleep)(once)
 
     @contextmanager
-    def stream(self, method: str, url: str) -> Iterator[httpx.Response]:
+    def stream(self, method: str, url: str) -> Iterator[Stream]:
         """The answer to one request, whose body is read as it comes."""
         headers = self.signer.headers(method, url, {}, UNSIGNED if url[:6] == "https:" else b"")
-        with _reached(), self._http.stream(method, url, headers=headers) as response:
-            if not response.is_success:
-                response.read()
-            yield require_good(response)
+        with _reached(), self._http.stream(method, url, headers) as answer:
+            if not 200 <= answer.status < 300:
+                raise _refused(Answer(answer.status, answer.headers, b"".join(answer.chunks)))
+            yield answer
 
     @cached_property
-    def _http(self) -> httpx.Client:
-        client = http_client(timeout=self._timeout)
-        # its connections end with the service
-        weakref.finalize(self, client.close)
-        return client
+    def _http(self) -> Connections:
+        connections = Connections(timeout=self._timeout, connect=self._connect)
+        # they end with the service
+        weakref.finalize(self, connections.close)
+        return connections
 
 
 def _may_pass(error: Exception) -> bool:
@@ -142,22 +138,19 @@ def region() -> str:
     return named
 
 
-def require_good(response: httpx.Response) -> httpx.Response:
-    """The response, unless it is a refusal. Raises AwsRefused."""
-    if response.is_success:
-        return response
-    raise AwsRefused(response.status_code, _code_of(response))
+def _refused(answer: Answer) -> AwsRefused:
+    return AwsRefused(answer.status, _code_of(answer))
 
 
-def _code_of(response: httpx.Response) -> str:
+def _code_of(answer: Answer) -> str:
     """The code of a refusal, in JSON, in a header or in XML."""
-    named: str | None = response.headers.get("x-amzn-errortype")
+    named = answer.headers.get("x-amzn-errortype")
     if named:
         return named.partition(":")[0].rpartition("#")[2]
     try:
-        told = response.json()
+        told = answer.json()
     except (ValueError, RecursionError):
-        found = _XML_CODE.search(response.text)
+        found = _XML_CODE.search(answer.text)
         return found[1] if found else "unknown"
     kind = told.get("__type") if isinstance(told, dict) else None
     return kind.rpartition("#")[2] if isinstance(kind, str) else "unknown"
@@ -167,6 +160,5 @@ def _code_of(response: httpx.Response) -> str:
 def _reached() -> Iterator[None]:
     try:
         yield
-    except httpx.RequestError as error:
-        # its text names hosts
-        raise AwsUnreachable(type(error).__name__) from None
+    except Unreachable as error:
+        raise AwsUnreachable(str(error)) from None

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import httpx
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from rapport.aws.service import AwsRefused, AwsService, AwsUnreachable
@@ -56,7 +55,7 @@ class DeadLetters:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._sqs = AwsService("sqs", timeout=httpx.Timeout(10, connect=3), attempts=3)
+        self._sqs = AwsService("sqs", timeout=10, connect=3, attempts=3)
 
     def read(self) -> Iterator[DeadLetter]:
         """All letters, each once."""

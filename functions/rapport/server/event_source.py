@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
-import httpx
 from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
@@ -43,7 +42,7 @@ class Queue:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._sqs = AwsService("sqs", timeout=httpx.Timeout(_POLL + 5, connect=2), attempts=1)
+        self._sqs = AwsService("sqs", timeout=_POLL + 5, connect=2, attempts=1)
 
     def receive(self, count: int) -> list[QueueMessage]:
         """Up to `count` messages, waited for a second."""

@@ -8,14 +8,15 @@ that isn't says `repeat=False`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
+from urllib.parse import urlencode
 
-import httpx
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from rapport.api_keys import is_token, key_headers
-from rapport.connections import http_client
+from rapport.connections import Answer, Connections, Http, Unreachable
 from rapport.errors import (
     NotSignedIn,
     RapportError,
@@ -28,9 +29,9 @@ from rapport.retry import transient
 from rapport.settings import Current, StoreSettings, UserStoreSettings
 
 # The RPCs end within 8 seconds, the hosted statement time-out: past 9 nothing comes.
-_TIMEOUT = httpx.Timeout(9, connect=2)
+_TIMEOUT, _CONNECT = 9.0, 2.0
 
-_KEY_STATUSES = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
 
 Row = dict[str, JsonValue]
 T = TypeVar("T")
@@ -49,6 +50,13 @@ def understood(shape: type[T], answer: object) -> T:
         raise StoreError(f"The database's answer is not a {shape.__name__}.") from None
 
 
+class _Request(NamedTuple):
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
 class Caller:
     """Calls the functions and reads the tables of one schema; safe to share between threads.
 
@@ -62,7 +70,7 @@ class Caller:
 
     def __init__(
         self,
-        http: httpx.Client,
+        http: Http,
         url: str,
         schema: str,
         key: Callable[[], str],
@@ -82,107 +90,95 @@ class Caller:
         self, function: str, arguments: Mapping[str, object], *, repeat: bool = True
     ) -> object:
         """The answer of an SQL function; None if it has none."""
-        return self._ask("POST", f"rpc/{function}", repeat=repeat, json=arguments)
+        request = self._request("POST", f"rpc/{function}", arguments)
+        if not repeat:
+            return self._ask(request)
+        return transient()(lambda: self._ask(request))
 
     def rows(self, table: str, query: Iterable[tuple[str, str]]) -> list[Row]:
         """Rows of a table, by a query as PostgREST takes it."""
-        return understood(list[Row], self._ask("GET", table, query=httpx.QueryParams(tuple(query))))
+        request = self._request("GET", f"{table}?{urlencode(tuple(query))}")
+        return understood(list[Row], transient()(lambda: self._ask(request)))
 
     def require_key(self, table: str) -> None:
         """Asks once for nothing of a table: whether the key is good, not whether rows may be read.
 
         Raises StoreUnavailable and StoreError alone.
         """
-        request = self._http.build_request(
-            "GET", f"{self._url}/{table}", params={"limit": "0"}, headers=self._schema
-        )
-        response = self._send(request, self._key())
-        code, *words = _problem(response)
+        answer = self._send(self._request("GET", f"{table}?limit=0"), self._key())
+        code, *words = _problem(answer)
         # anonymous users may read no table
-        if not response.is_success and code != "42501":
-            raise from_postgrest(str(response.status_code) if code is None else code, *words)
+        if not answer.is_success and code != "42501":
+            raise from_postgrest(str(answer.status) if code is None else code, *words)
 
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        repeat: bool = True,
-        query: httpx.QueryParams | None = None,
-        json: Mapping[str, object] | None = None,
-    ) -> object:
-        request = self._http.build_request(
-            method, f"{self._url}/{path}", params=query, json=json, headers=self._schema
-        )
-        if not repeat:
-            return self._ask_once(request)
-        return transient()(lambda: self._ask_once(request))
+    def _request(
+        self, method: str, path: str, body: Mapping[str, object] | None = None
+    ) -> _Request:
+        url = f"{self._url}/{path}"
+        if body is None:
+            return _Request(method, url, self._schema)
+        written = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        headers = {**self._schema, "Content-Type": "application/json"}
+        return _Request(method, url, headers, written.encode())
 
-    def _ask_once(self, request: httpx.Request) -> object:
+    def _ask(self, request: _Request) -> object:
         key = self._key()
-        response = self._send(request, key)
+        answer = self._send(request, key)
         # a call whose key is not accepted has had no effect; another thread may have the new key
-        if self._is_key_refused(response) and (self._renew() or self._key() != key):
-            response = self._send(request, self._key())
-        if not response.is_success:
-            raise self._refusal(response)
-        if not response.content:
+        if self._is_key_refused(answer) and (self._renew() or self._key() != key):
+            answer = self._send(request, self._key())
+        if not answer.is_success:
+            raise self._refusal(answer)
+        if not answer.content:
             return None
         try:
-            answer: object = response.json()
+            return answer.json()
         # a number with too many digits, or JSON that is nested too deep
         except (ValueError, RecursionError):
             raise StoreError("The database's answer is no JSON that we can read.") from None
-        return answer
 
-    def _send(self, request: httpx.Request, key: str) -> httpx.Response:
-        # of another kind of key
-        request.headers.pop("Authorization", None)
-        request.headers.update(key_headers(key, self._token))
+    def _send(self, request: _Request, key: str) -> Answer:
+        method, url, headers, body = request
         try:
-            return self._http.send(request)
-        except httpx.RequestError as error:
-            raise StoreUnavailable(
-                f"The database can't be reached ({type(error).__name__})."
-            ) from None
+            return self._http.send(method, url, {**headers, **key_headers(key, self._token)}, body)
+        except Unreachable as error:
+            raise StoreUnavailable(f"The database can't be reached ({error}).") from None
 
-    def _is_key_refused(self, response: httpx.Response) -> bool:
-        if response.status_code not in _KEY_STATUSES:
+    def _is_key_refused(self, answer: Answer) -> bool:
+        if answer.status not in (_UNAUTHORIZED, _FORBIDDEN):
             return False
         # PostgREST refuses a user's token with a code, and the gateway a key without one
-        return _problem(response)[0] is None or (
-            self._token is None and response.status_code == httpx.codes.UNAUTHORIZED
+        return _problem(answer)[0] is None or (
+            self._token is None and answer.status == _UNAUTHORIZED
         )
 
 
-def _refusal(response: httpx.Response) -> RapportError:
-    code, *words = _problem(response)
+def _refusal(answer: Answer) -> RapportError:
+    code, *words = _problem(answer)
     # the functions' key was not accepted; the code may say something else
-    if response.status_code == httpx.codes.UNAUTHORIZED and not (code or "").startswith("PGRST3"):
+    if answer.status == _UNAUTHORIZED and not (code or "").startswith("PGRST3"):
         return from_postgrest("401")
     # without a code it is the gateway that answers
-    return from_postgrest(str(response.status_code) if code is None else code, *words)
+    return from_postgrest(str(answer.status) if code is None else code, *words)
 
 
-def _users_refusal(response: httpx.Response) -> RapportError:
-    code, *words = _problem(response)
+def _users_refusal(answer: Answer) -> RapportError:
+    code, *words = _problem(answer)
     if code is None:
         # the gateway knows no users: with 401 it is our own key that it does not accept
-        return from_postgrest(str(response.status_code))
-    if response.status_code == httpx.codes.UNAUTHORIZED:
+        return from_postgrest(str(answer.status))
+    if answer.status == _UNAUTHORIZED:
         return NotSignedIn()
     return from_users_postgrest(code, *words)
 
 
-def _problem(
-    response: httpx.Response,
-) -> tuple[str | None, str | None, str | None, str | None]:
+def _problem(answer: Answer) -> tuple[str | None, str | None, str | None, str | None]:
     """PostgREST's code, message, details and hint; None for each that there is not."""
     try:
-        answer = response.json()
+        value = answer.json()
     except (ValueError, RecursionError):
-        answer = None
-    told = answer if isinstance(answer, dict) else {}
+        value = None
+    told = value if isinstance(value, dict) else {}
 
     def text(name: str) -> str | None:
         value = told.get(name)
@@ -198,11 +194,9 @@ class Store:
     those of `Caller`.
     """
 
-    def __init__(
-        self, settings: StoreSettings, transport: httpx.BaseTransport | None = None
-    ) -> None:
+    def __init__(self, settings: StoreSettings, http: Http | None = None) -> None:
         current = Current(lambda: settings)
-        self._http = http_client(timeout=_TIMEOUT, transport=transport)
+        self._http = http or Connections(timeout=_TIMEOUT, connect=_CONNECT)
         self._backend = Caller(
             self._http,
             str(settings.supabase_url),
@@ -248,11 +242,11 @@ class UserStores(Generic[UserStoreT]):
         self,
         settings: UserStoreSettings,
         store: Callable[[Caller], UserStoreT],
-        transport: httpx.BaseTransport | None = None,
+        http: Http | None = None,
     ) -> None:
         self._settings = Current(lambda: settings)
         self._store = store
-        self._http = http_client(timeout=_TIMEOUT, transport=transport)
+        self._http = http or Connections(timeout=_TIMEOUT, connect=_CONNECT)
 
     def close(self) -> None:
         """Closes the connections."""

@@ -13,8 +13,6 @@ import gzip
 import zlib
 from datetime import UTC, datetime
 
-import httpx
-
 from rapport.aws.service import AwsRefused, AwsService, AwsUnreachable
 from rapport.errors import ConfigError, MalformedPayload, QueueUnavailable
 
@@ -32,7 +30,7 @@ class Backlog:
     def __init__(self, url: str) -> None:
         self._url = url
         # after a failure here Meta repeats the webhook
-        self._sqs = AwsService("sqs", timeout=httpx.Timeout(3, connect=1), attempts=2)
+        self._sqs = AwsService("sqs", timeout=3, connect=1, attempts=2)
 
     def keep(self, body: str) -> None:
         """Puts a webhook's body on the queue.

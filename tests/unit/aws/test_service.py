@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 from tests.aws import recording
 
@@ -21,7 +20,7 @@ def test_what_may_pass_is_tried_again_after_a_pause(
         for name, value in aws.environment().items():
             monkeypatch.setenv(name, value)
         aws.faults = {"ssm:GetParameters": (status, code)}
-        service = AwsService("ssm", timeout=httpx.Timeout(3), attempts=4, sleep=waited.append)
+        service = AwsService("ssm", timeout=3, attempts=4, sleep=waited.append)
         with pytest.raises(AwsRefused, match=code):
             service.ask("AmazonSSM.GetParameters", "1.1", {"Names": ["/x/1"]})
         assert len(aws.requests) == pauses + 1

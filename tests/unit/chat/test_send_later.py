@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 from pydantic import HttpUrl, SecretStr
+from tests.answering import Answering
 
 from rapport.chat.send_later import BATCH, PAUSE, REMINDERS, RESERVE, SNOOZES, SendLater
 from rapport.errors import StoreError
@@ -59,7 +60,7 @@ class Machine:
         self.now += timedelta(seconds=seconds)
 
     def run(self) -> dict[str, int]:
-        store = LaterStore(SETTINGS, httpx.MockTransport(self))
+        store = LaterStore(SETTINGS, Answering(self))
         try:
             return dict(
                 SendLater(

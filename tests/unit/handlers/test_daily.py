@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 from pydantic import HttpUrl, SecretStr
+from tests.answering import Answering
 
 from rapport.errors import StoreError
 from rapport.handlers import daily
@@ -66,7 +67,7 @@ class Database:
 
 
 def run(database: Database, *milliseconds: int) -> None:
-    store = DailyStore(SETTINGS, httpx.MockTransport(database))
+    store = DailyStore(SETTINGS, Answering(database))
     try:
         prune(store, Clock(*milliseconds))
     finally:
@@ -158,8 +159,8 @@ class Calls:
 
 
 def run_all(calls: Calls, *milliseconds: int) -> None:
-    store = DailyStore(SETTINGS, httpx.MockTransport(calls))
-    privacy = PrivacyStore(SETTINGS, httpx.MockTransport(calls))
+    store = DailyStore(SETTINGS, Answering(calls))
+    privacy = PrivacyStore(SETTINGS, Answering(calls))
     try:
         daily.run(store, privacy, no_storage, Clock(*milliseconds))
     finally:

@@ -8,6 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 from pydantic import HttpUrl, SecretStr
+from tests.answering import Answering
 
 from rapport.errors import StoreError
 from rapport.settings import StoreSettings
@@ -28,7 +29,7 @@ CREATED = {
 
 @pytest.mark.parametrize("answer", [[], [CREATED | {"row": 2}], [{"Ana": 1}], {"Ana": 1}, None])
 def test_an_answer_that_is_not_of_these_rows_is_refused_unquoted(answer: object) -> None:
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
-    with closing(ContactStore(SETTINGS, transport)) as store, pytest.raises(StoreError) as caught:
+    answering = Answering(lambda _: httpx.Response(200, json=answer))
+    with closing(ContactStore(SETTINGS, answering)) as store, pytest.raises(StoreError) as caught:
         store.import_contacts("alpine", [Contact(name="Ana")])
     assert "Ana" not in str(caught.value)

@@ -9,6 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 from pydantic import HttpUrl, SecretStr
+from tests.answering import Answering
 
 from rapport.errors import StoreError
 from rapport.settings import StoreSettings
@@ -34,8 +35,8 @@ def stores() -> Iterator[Stores]:
     def opens(answer: object) -> MetakockaStore:
         # as PostgREST has it: a null is the text, no empty body
         content = json.dumps(answer).encode()
-        transport = httpx.MockTransport(lambda _: httpx.Response(200, content=content))
-        opened.append(MetakockaStore(SETTINGS, transport))
+        answering = Answering(lambda _: httpx.Response(200, content=content))
+        opened.append(MetakockaStore(SETTINGS, answering))
         return opened[-1]
 
     yield opens

@@ -7,6 +7,7 @@ from contextlib import closing
 import httpx
 import pytest
 from pydantic import HttpUrl, SecretStr
+from tests.answering import Answering
 
 from rapport.errors import StoreError
 from rapport.release import VERSION
@@ -19,8 +20,8 @@ SETTINGS = StoreSettings(
 
 
 def require(release: str) -> None:
-    transport = httpx.MockTransport(lambda _request: httpx.Response(200, json=release))
-    with closing(ServerStore(SETTINGS, transport)) as store:
+    answering = Answering(lambda _request: httpx.Response(200, json=release))
+    with closing(ServerStore(SETTINGS, answering)) as store:
         store.require_schema()
 
 
