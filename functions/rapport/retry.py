@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from rapport.errors import RapportError, StoreBusy, StoreClosed, TooManyRequests
 
@@ -79,8 +78,7 @@ def transient() -> Tries:
     return Tries(3, 4, wait, _passes_soon)
 
 
-@dataclass(frozen=True)
-class Retries:
+class Retries(NamedTuple):
     """How often a call is tried and how long the waits are; times in seconds.
 
     The wait before the second try is up to `first_wait`. It doubles with each further try, up to

@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 from tests.faults.load import PATIENCE_S, Load
 
 from rapport.settings import StoreSettings
-from rapport.store.webhooks import WebhookStore
+from rapport.store.webhooks import WebhookStore, json_of
 from rapport.whatsapp.items import items_of
 from rapport.whatsapp.replay import replay
 from rapport.whatsapp.webhook import parse
@@ -180,7 +180,7 @@ def _compare(load: Load) -> None:
         with owner.cursor() as reader, owner.cursor() as writer:
             events = reader.execute("select body, received_at from private.webhook_events")
             read = [
-                (json.dumps([one.model_dump(mode="json") for one in items_of(parse(body))]), at)
+                (json.dumps([json_of(one) for one in items_of(parse(body))]), at)
                 for body, at in events
             ]
             with writer.copy("copy bodies from stdin") as copy:

@@ -106,7 +106,7 @@ def _old(item: Item) -> Item:
         return item
     if item.type == "location":
         return SkippedItem(reason="malformed_message", detail=item.type)
-    return item.model_copy(update={"text": "[unsupported message]", "type": "unsupported"})
+    return item._replace(text="[unsupported message]", type="unsupported")
 
 
 def counts(output: str) -> dict[str, int]:

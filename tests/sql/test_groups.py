@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from rapport.store.webhooks import json_of
 from rapport.whatsapp.items import items_of
 from tests.sql.asking import Refusal, ask, at_once, refusal
 from tests.sql.outbound import accept, ago, begin, claim, post, state
@@ -131,7 +132,7 @@ def test_a_recorded_message_lands_in_its_group(world: World) -> None:
     payload = json.loads((EVENTS / "text_in_group.json").read_text())
     value = payload["entry"][0]["changes"][0]["value"]
     value["metadata"]["phone_number_id"] = ALPINE_NUMBER
-    world.ingest(*(item.model_dump(mode="json") for item in items_of(payload)))
+    world.ingest(*(json_of(item) for item in items_of(payload)))
 
     assert group(world)["group_id"] == GROUP
     assert (

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from rapport.local.stack.postgres import Cluster, Database
+from rapport.store.webhooks import json_of
 from rapport.whatsapp.items import items_of
 from rapport.whatsapp.webhook import parse
 from tests.sql.actors import populate
@@ -79,7 +80,7 @@ def deliver(
     # as WhatsApp writes it: other letters by their numbers
     body = json.dumps(payload)
     items = items_of(parse(body))
-    world.ingest(*(item.model_dump(mode="json") for item in items), body=body)
+    world.ingest(*(json_of(item) for item in items), body=body)
     return body
 
 
@@ -568,7 +569,7 @@ def test_an_erased_message_that_comes_again_in_other_bytes_brings_nobody_back(
     value["contacts"] += beside["contacts"]
     value["messages"] += beside["messages"]
     value["statuses"] = status["statuses"]
-    items = [item.model_dump(mode="json") for item in items_of(body)]
+    items = [json_of(item) for item in items_of(body)]
     answer = world.ingest(*items, body=json.dumps(body))
     assert (answer["applied"], answer["duplicates"], answer["rejected"]) == (1, 2, [])
     assert world.ingest(*items, body=json.dumps(body))["applied"] == 0
@@ -597,7 +598,7 @@ def test_words_that_jsonb_refuses_are_erased_too(known: World) -> None:
     value["messages"] += beside["messages"]
 
     def arrive(body: str) -> dict[str, Any]:
-        items = (item.model_dump(mode="json") for item in items_of(parse(body)))
+        items = (json_of(item) for item in items_of(parse(body)))
         return world.ingest(*items, body=body)
 
     def kept(answer: dict[str, Any]) -> str:
@@ -631,7 +632,7 @@ def test_a_message_of_another_number_with_an_erased_ones_id_stays(known: World) 
 
     other = json.loads(json.dumps(body).replace(ALPINE_NUMBER, BAY_NUMBER))
     body["entry"] += other["entry"]
-    items = [item.model_dump(mode="json") for item in items_of(body)]
+    items = [json_of(item) for item in items_of(body)]
     answer = world.ingest(*items, body=json.dumps(body))
     assert (answer["applied"], answer["duplicates"], answer["rejected"]) == (1, 1, [])
     kept = world.value(

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from rapport.errors import ConfigError
@@ -47,8 +47,7 @@ class Credentials:
         return cls(key_id, secret, os.environ.get("AWS_SESSION_TOKEN") or None)
 
 
-@dataclass(frozen=True)
-class Signer:
+class Signer(NamedTuple):
     """Signs for one service in one region."""
 
     credentials: Credentials

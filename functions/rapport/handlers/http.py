@@ -11,9 +11,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import wraps
-from typing import Annotated, Any, NotRequired, Self, TypeVar
+from typing import Annotated, Any, NamedTuple, NotRequired, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 from typing_extensions import TypedDict
@@ -34,8 +33,7 @@ M = TypeVar("M", bound=BaseModel)
 _BEARER = re.compile(r"Bearer ([\w.~+/=-]{1,8192})", re.IGNORECASE | re.ASCII)
 
 
-@dataclass(frozen=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """A request as API Gateway gives it; headers are in lower case, and absent parts are empty."""
 
     id: str

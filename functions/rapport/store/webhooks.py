@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic_core import to_jsonable_python
 
 from rapport.deferred import Deferred
 from rapport.store.postgrest import Store, understood
@@ -17,18 +18,16 @@ class _Part(BaseModel):
     model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
 
 
-class _Item(_Part):
-    # the WhatsApp Business account of the webhook: its owners see a rejection
-    waba_id: str | None = None
+# Items are made of what is valid already. Each has `waba_id`: the WhatsApp Business account of the
+# webhook, whose owners see a rejection.
 
 
-class MessageItem(_Item):
+class MessageItem(NamedTuple):
     """A message from a customer; one of `wa_id` and `user_id` is known.
 
     An echo is a message of ours to that customer, sent from the phone app.
     """
 
-    kind: Literal["message", "echo"] = "message"
     phone_number_id: str
     provider_id: str
     wa_id: str | None
@@ -42,12 +41,13 @@ class MessageItem(_Item):
     # the message as it came, unless it is a text and nothing else
     content: dict[str, JsonValue] | None
     reply_to: str | None
+    kind: Literal["message", "echo"] = "message"
+    waba_id: str | None = None
 
 
-class GroupMessageItem(_Item):
+class GroupMessageItem(NamedTuple):
     """A message in a group, of a participant or (from another device) of ours."""
 
-    kind: Literal["group"] = "group"
     phone_number_id: str
     provider_id: str
     group_id: str
@@ -62,6 +62,8 @@ class GroupMessageItem(_Item):
     text: str
     content: dict[str, JsonValue] | None
     reply_to: str | None
+    kind: Literal["group"] = "group"
+    waba_id: str | None = None
 
 
 class Participant(_Part):
@@ -80,14 +82,15 @@ class GroupNews(_Part):
     departed: tuple[Participant, ...] = ()
 
 
-class GroupEventItem(_Item):
+class GroupEventItem(NamedTuple):
     """An event of a group."""
 
-    kind: Literal["group_event"] = "group_event"
     phone_number_id: str
     group_id: str
     sent_at: datetime
     content: GroupNews
+    kind: Literal["group_event"] = "group_event"
+    waba_id: str | None = None
 
 
 class CallNews(_Part):
@@ -101,10 +104,9 @@ class CallNews(_Part):
     has_failed: bool
 
 
-class CallItem(_Item):
+class CallItem(NamedTuple):
     """One event of a call with the person who is named as in `MessageItem`."""
 
-    kind: Literal["call"] = "call"
     phone_number_id: str
     # of the call
     provider_id: str
@@ -116,23 +118,25 @@ class CallItem(_Item):
     profile_name: str | None
     sent_at: datetime
     content: CallNews
+    kind: Literal["call"] = "call"
+    waba_id: str | None = None
 
 
-class MarketingChoiceItem(_Item):
+class MarketingChoiceItem(NamedTuple):
     """Whether a person takes marketing messages from now on."""
 
-    kind: Literal["marketing_choice"] = "marketing_choice"
     phone_number_id: str
     wa_id: str | None
     user_id: str | None
     type: Literal["stop", "resume"]
     sent_at: datetime
+    kind: Literal["marketing_choice"] = "marketing_choice"
+    waba_id: str | None = None
 
 
-class HistoryItem(_Item):
+class HistoryItem(NamedTuple):
     """A message of the phone app's history, of a person's or of ours to them."""
 
-    kind: Literal["history"] = "history"
     phone_number_id: str
     provider_id: str
     sender_type: Literal["client", "operator"]
@@ -146,28 +150,30 @@ class HistoryItem(_Item):
     reply_to: str | None
     # the status of a message of ours
     status: Literal["delivered", "read", "failed"] | None
+    kind: Literal["history"] = "history"
+    waba_id: str | None = None
 
 
-class PhoneBookItem(_Item):
+class PhoneBookItem(NamedTuple):
     """An entry of the phone app's phone book that was added, changed or removed."""
 
-    kind: Literal["phone_book"] = "phone_book"
     phone_number_id: str
     wa_id: str
     type: Literal["add", "remove"]
     # the name
     text: str | None
     sent_at: datetime
+    kind: Literal["phone_book"] = "phone_book"
+    waba_id: str | None = None
 
 
-class SystemItem(_Item):
+class SystemItem(NamedTuple):
     """A message of WhatsApp's own about a customer, who is named as in `MessageItem`.
 
     `new_wa_id` and `new_user_id` take the place of `wa_id` and `user_id`; where they are
     null nothing changes.
     """
 
-    kind: Literal["system"] = "system"
     phone_number_id: str
     provider_id: str
     wa_id: str | None
@@ -175,16 +181,17 @@ class SystemItem(_Item):
     new_wa_id: str | None
     new_user_id: str | None
     sent_at: datetime
-    type: Literal["system"] = "system"
     text: str
     # the message as it came
     content: dict[str, JsonValue]
+    kind: Literal["system"] = "system"
+    type: Literal["system"] = "system"
+    waba_id: str | None = None
 
 
-class StatusItem(_Item):
+class StatusItem(NamedTuple):
     """The status of a message that we sent."""
 
-    kind: Literal["status"] = "status"
     phone_number_id: str
     provider_id: str
     status: Literal["sent", "delivered", "read", "failed"]
@@ -193,12 +200,13 @@ class StatusItem(_Item):
     error_message: str | None
     # our id of the message, which we gave when we sent it
     message_ref: UUID | None
+    kind: Literal["status"] = "status"
+    waba_id: str | None = None
 
 
-class EffectItem(_Item):
+class EffectItem(NamedTuple):
     """An effect on the message `reply_to`: a reaction, an edit, a deletion."""
 
-    kind: Literal["effect"] = "effect"
     phone_number_id: str
     provider_id: str
     type: Literal["reaction", "edit", "revoke"]
@@ -211,25 +219,29 @@ class EffectItem(_Item):
     text: str | None
     # of an edit the new message as it came
     content: dict[str, JsonValue] | None
+    kind: Literal["effect"] = "effect"
+    waba_id: str | None = None
 
 
-class AccountEventItem(_Item):
+class AccountEventItem(NamedTuple):
     """An event of an account, which is known by one of the two ids."""
 
-    kind: Literal["account_event"] = "account_event"
     phone_number_id: str | None
     # the webhook's field
     type: str
     at: datetime | None
     content: dict[str, JsonValue]
+    kind: Literal["account_event"] = "account_event"
+    waba_id: str | None = None
 
 
-class SkippedItem(_Item):
+class SkippedItem(NamedTuple):
     """A part of a webhook that is none of these; it is recorded and blocks nothing."""
 
-    kind: Literal["skipped"] = "skipped"
     reason: str
     detail: str
+    kind: Literal["skipped"] = "skipped"
+    waba_id: str | None = None
 
 
 Item = (
@@ -246,6 +258,12 @@ Item = (
     | AccountEventItem
     | SkippedItem
 )
+
+
+def json_of(item: Item) -> dict[str, JsonValue]:
+    """An item as the database takes it: times and ids are text."""
+    value: dict[str, JsonValue] = to_jsonable_python(item._asdict())
+    return value
 
 
 class Rejection(Deferred):
@@ -298,7 +316,7 @@ class WebhookStore(Store):
         """
         answer = self._call(
             "ingest_whatsapp",
-            {"body": body, "items": [item.model_dump(mode="json") for item in items]},
+            {"body": body, "items": [json_of(item) for item in items]},
         )
         return understood(IngestResult, answer)
 
@@ -335,7 +353,7 @@ class WebhookStore(Store):
             "replay_webhook",
             {
                 "event_id": event_id,
-                "items": [item.model_dump(mode="json") for item in items],
+                "items": [json_of(item) for item in items],
                 "dry_run": dry_run,
             },
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 from typing_extensions import TypedDict
@@ -31,8 +30,7 @@ class Queued(TypedDict):
     queued: Literal[True]
 
 
-@dataclass(frozen=True)
-class Intake:
+class Intake(NamedTuple):
     """A stored webhook: its number of items, and how many were applied."""
 
     items: int

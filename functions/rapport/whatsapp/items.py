@@ -71,7 +71,7 @@ def _of_entry(entry: AccountEntry) -> Iterator[Item]:
         "malformed_change",
         lambda change: _of_change(change, entry),
     )
-    return (item.model_copy(update={"waba_id": entry.id}) for item in items)
+    return (item._replace(waba_id=entry.id) for item in items)
 
 
 def _of_change(change: SubscribedChange, entry: AccountEntry) -> Iterator[Item]:

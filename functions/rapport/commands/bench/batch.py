@@ -24,6 +24,7 @@ from rapport.local.fakes.whatsapp.payloads import (
     webhook,
 )
 from rapport.local.stack.running import Stack
+from rapport.store.webhooks import json_of
 from rapport.whatsapp.items import items_of
 
 UPDATES = 1_000
@@ -66,7 +67,7 @@ def measure(
 
 def _ingest(owner: Owner, payload: Payload) -> float:
     """The milliseconds that one webhook took."""
-    items = [item.model_dump(mode="json") for item in items_of(payload)]
+    items = [json_of(item) for item in items_of(payload)]
     arguments = [encode(payload).decode(), json.dumps(items)]
     begun = time.perf_counter()
     row = owner.execute("select backend.ingest_whatsapp(%s, %s)", arguments).fetchone()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from rapport.local.fakes.whatsapp.payloads import encode, inbound_text
+from rapport.store.webhooks import json_of
 from rapport.whatsapp.items import items_of
 from rapport.whatsapp.webhook import parse
 
@@ -43,7 +44,7 @@ def measure(rounds: int = ROUNDS, webhooks: int = WEBHOOKS) -> ParsingFigures:
         for number in range(webhooks)
     ]
     ways: dict[str, Callable[[str], object]] = {
-        "ours": lambda body: [item.model_dump(mode="json") for item in items_of(parse(body))],
+        "ours": lambda body: [json_of(item) for item in items_of(parse(body))],
         "json": json.loads,
     }
     if importlib.util.find_spec("pywa"):

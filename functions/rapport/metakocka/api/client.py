@@ -275,8 +275,7 @@ def policies_of(settings: Mapping[RetryKind, RetrySettings]) -> dict[Operation, 
 
 
 def _retries(usual: Retries, settings: RetrySettings) -> Retries:
-    return replace(
-        usual,
+    return usual._replace(
         attempts=settings.attempts or usual.attempts,
         first_wait=settings.first_wait,
         longest_wait=settings.longest_wait,
