@@ -156,7 +156,7 @@ grant select on public.contacts to authenticated;
 
 
 create trigger _050_keep_owner
-    before update on public.contacts
+    before update of account_id on public.contacts
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');

@@ -65,7 +65,7 @@ grant select on public.customers to authenticated;
 
 
 create trigger _050_keep_owner
-    before update on public.customers
+    before update of account_id on public.customers
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');

@@ -119,7 +119,7 @@ grant select on public.conversations to authenticated;
 
 
 create trigger _050_keep_owner
-    before update on public.conversations
+    before update of account_id, booking_id, group_id on public.conversations
     for each row
     when (
         (new.account_id, new.booking_id, new.group_id)

@@ -151,7 +151,7 @@ grant select on public.messages to authenticated;
 
 
 create trigger _050_keep_owner
-    before update on public.messages
+    before update of account_id, conversation_id, whatsapp_channel_id, booking_id on public.messages
     for each row
     when (
         (new.account_id, new.conversation_id, new.whatsapp_channel_id, new.booking_id)

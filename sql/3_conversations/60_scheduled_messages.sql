@@ -303,7 +303,7 @@ create trigger _010_check
     execute function private.tg_scheduled_messages__check();
 
 create trigger _050_keep_owner
-    before update on public.scheduled_messages
+    before update of account_id, conversation_id on public.scheduled_messages
     for each row
     when (
         (new.account_id, new.conversation_id)

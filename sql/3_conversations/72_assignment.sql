@@ -205,7 +205,7 @@ end
 $$;
 
 create trigger _510_keep_unclosed
-    after update on public.conversations
+    after update of status on public.conversations
     for each row
     when (new.status is distinct from old.status)
     execute function private.tg__keep_unclosed();

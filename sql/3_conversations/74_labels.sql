@@ -58,7 +58,7 @@ create trigger _005_default_account
     execute function private.tg__default_account();
 
 create trigger _050_keep_owner
-    before update on public.labels
+    before update of account_id on public.labels
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');
@@ -177,7 +177,7 @@ $$;
 
 -- after _510_keep_unclosed, whose row it refers to
 create trigger _520_return_labels
-    after update on public.conversations
+    after update of status on public.conversations
     for each row
     when (old.status = 'closed' and new.status <> 'closed')
     execute function private.tg_conversations__return_labels();

@@ -149,19 +149,19 @@ create trigger _010_own_by_customer
     execute function private.tg__own_by_customer();
 
 create trigger _050_keep_owner
-    before update on public.jobs
+    before update of account_id on public.jobs
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');
 
 create trigger _060_follow_merge
-    before update on public.jobs
+    before update of customer_id on public.jobs
     for each row
     when (new.customer_id <> old.customer_id)
     execute function private.tg__follow_merge();
 
 create trigger _080_progress
-    before update on public.jobs
+    before update of status, starts_at, ends_at on public.jobs
     for each row
     execute function private.tg_jobs__progress();
 

@@ -170,7 +170,7 @@ create trigger _020_keep_deleted
     execute function private.tg_loyalty_transactions__keep();
 
 create trigger _060_follow_merge
-    before update on public.loyalty_transactions
+    before update of customer_id on public.loyalty_transactions
     for each row
     when (new.customer_id <> old.customer_id)
     execute function private.tg__follow_merge();

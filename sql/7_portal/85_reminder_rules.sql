@@ -239,7 +239,7 @@ create trigger _010_check
     execute function private.tg_reminder_rules__check();
 
 create trigger _050_keep_owner
-    before update on public.reminder_rules
+    before update of account_id on public.reminder_rules
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');

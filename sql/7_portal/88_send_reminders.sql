@@ -541,7 +541,7 @@ create trigger _600_ring_insert
     execute function private.tg_jobs__ring();
 
 create trigger _600_ring_update
-    after update on public.jobs
+    after update of status, starts_at, ends_at on public.jobs
     for each row
     when (
         (new.status, new.starts_at, new.ends_at) is distinct from (old.status, old.starts_at, old.ends_at)

@@ -186,7 +186,7 @@ create trigger _005_default_account
     execute function private.tg__default_account();
 
 create trigger _050_keep_owner
-    before update on public.metakocka_connections
+    before update of account_id on public.metakocka_connections
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');

@@ -66,7 +66,7 @@ grant select on public.metakocka_contact_mappings to authenticated;
 
 
 create trigger _050_keep_owner
-    before update on public.metakocka_contact_mappings
+    before update of account_id on public.metakocka_contact_mappings
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');

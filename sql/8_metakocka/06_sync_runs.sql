@@ -93,7 +93,7 @@ grant select on public.sync_runs to authenticated;
 
 
 create trigger _050_keep_owner
-    before update on public.sync_runs
+    before update of account_id on public.sync_runs
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');

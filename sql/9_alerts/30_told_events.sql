@@ -185,7 +185,7 @@ create trigger _550_notify_insert
     execute function private.tg_jobs__notify();
 
 create trigger _550_notify_update
-    after update on public.jobs
+    after update of status, starts_at, ends_at on public.jobs
     for each row
     -- as the chat is told; within the function the test cost 3 % of every other change
     when (

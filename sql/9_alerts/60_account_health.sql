@@ -41,7 +41,7 @@ grant select on public.account_health to authenticated;
 
 
 create trigger _050_keep_owner
-    before update on public.account_health
+    before update of account_id on public.account_health
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');

@@ -113,7 +113,7 @@ grant select on public.conversations to authenticated;
 
 
 create trigger _050_keep_owner
-    before update on public.conversations
+    before update of account_id, booking_id, group_id on public.conversations
     for each row
     when (
         (new.account_id, new.booking_id, new.group_id)
@@ -423,7 +423,7 @@ grant select on public.messages to authenticated;
 
 
 create trigger _050_keep_owner
-    before update on public.messages
+    before update of account_id, conversation_id, whatsapp_channel_id, booking_id on public.messages
     for each row
     when (
         (new.account_id, new.conversation_id, new.whatsapp_channel_id, new.booking_id)
@@ -2176,7 +2176,7 @@ create trigger _010_check
     execute function private.tg_scheduled_messages__check();
 
 create trigger _050_keep_owner
-    before update on public.scheduled_messages
+    before update of account_id, conversation_id on public.scheduled_messages
     for each row
     when (
         (new.account_id, new.conversation_id)
@@ -3006,7 +3006,7 @@ end
 $$;
 
 create trigger _510_keep_unclosed
-    after update on public.conversations
+    after update of status on public.conversations
     for each row
     when (new.status is distinct from old.status)
     execute function private.tg__keep_unclosed();
@@ -3285,7 +3285,7 @@ create trigger _005_default_account
     execute function private.tg__default_account();
 
 create trigger _050_keep_owner
-    before update on public.labels
+    before update of account_id on public.labels
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');
@@ -3390,7 +3390,7 @@ $$;
 
 -- after _510_keep_unclosed, whose row it refers to
 create trigger _520_return_labels
-    after update on public.conversations
+    after update of status on public.conversations
     for each row
     when (old.status = 'closed' and new.status <> 'closed')
     execute function private.tg_conversations__return_labels();

@@ -9776,7 +9776,7 @@ grant select on public.message_media to authenticated;
 
 
 create trigger _050_keep_owner
-    before update on public.message_media
+    before update of account_id, conversation_id, message_id on public.message_media
     for each row
     when (
         (new.account_id, new.conversation_id, new.message_id)

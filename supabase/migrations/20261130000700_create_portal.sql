@@ -381,19 +381,19 @@ create trigger _010_own_by_customer
     execute function private.tg__own_by_customer();
 
 create trigger _050_keep_owner
-    before update on public.jobs
+    before update of account_id on public.jobs
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');
 
 create trigger _060_follow_merge
-    before update on public.jobs
+    before update of customer_id on public.jobs
     for each row
     when (new.customer_id <> old.customer_id)
     execute function private.tg__follow_merge();
 
 create trigger _080_progress
-    before update on public.jobs
+    before update of status, starts_at, ends_at on public.jobs
     for each row
     execute function private.tg_jobs__progress();
 
@@ -741,13 +741,13 @@ create trigger _010_own_by_customer
     execute function private.tg__own_by_customer();
 
 create trigger _050_keep_owner
-    before update on public.invoices
+    before update of account_id on public.invoices
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');
 
 create trigger _060_follow_merge
-    before update on public.invoices
+    before update of customer_id on public.invoices
     for each row
     when (new.customer_id <> old.customer_id)
     execute function private.tg__follow_merge();
@@ -1158,7 +1158,7 @@ create trigger _020_keep_deleted
     execute function private.tg_loyalty_transactions__keep();
 
 create trigger _060_follow_merge
-    before update on public.loyalty_transactions
+    before update of customer_id on public.loyalty_transactions
     for each row
     when (new.customer_id <> old.customer_id)
     execute function private.tg__follow_merge();
@@ -2957,7 +2957,7 @@ create trigger _010_check
     execute function private.tg_reminder_rules__check();
 
 create trigger _050_keep_owner
-    before update on public.reminder_rules
+    before update of account_id on public.reminder_rules
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');
@@ -3990,7 +3990,7 @@ create trigger _600_ring_insert
     execute function private.tg_jobs__ring();
 
 create trigger _600_ring_update
-    after update on public.jobs
+    after update of status, starts_at, ends_at on public.jobs
     for each row
     when (
         (new.status, new.starts_at, new.ends_at) is distinct from (old.status, old.starts_at, old.ends_at)

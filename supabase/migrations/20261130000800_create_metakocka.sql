@@ -155,7 +155,7 @@ create trigger _005_default_account
     execute function private.tg__default_account();
 
 create trigger _050_keep_owner
-    before update on public.metakocka_connections
+    before update of account_id on public.metakocka_connections
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');
@@ -536,7 +536,7 @@ grant select on public.metakocka_contact_mappings to authenticated;
 
 
 create trigger _050_keep_owner
-    before update on public.metakocka_contact_mappings
+    before update of account_id on public.metakocka_contact_mappings
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');
@@ -667,7 +667,7 @@ grant select on public.sync_runs to authenticated;
 
 
 create trigger _050_keep_owner
-    before update on public.sync_runs
+    before update of account_id on public.sync_runs
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');

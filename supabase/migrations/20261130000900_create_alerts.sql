@@ -655,7 +655,7 @@ create trigger _550_notify_insert
     execute function private.tg_jobs__notify();
 
 create trigger _550_notify_update
-    after update on public.jobs
+    after update of status, starts_at, ends_at on public.jobs
     for each row
     -- as the chat is told; within the function the test cost 3 % of every other change
     when (
@@ -1540,7 +1540,7 @@ grant select on public.account_health to authenticated;
 
 
 create trigger _050_keep_owner
-    before update on public.account_health
+    before update of account_id on public.account_health
     for each row
     when (new.account_id <> old.account_id)
     execute function private.tg__keep_owner('account_id');
