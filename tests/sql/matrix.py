@@ -580,6 +580,7 @@ FUNCTIONS = {
     "backend.next_lease_end": Function(SERVICE),
     "backend.note_partners_seen": Function(SERVICE),
     "backend.finish_sync": Function(SERVICE),
+    "backend.compare_partners": Function(SERVICE),
     "backend.read_partners": Function(SERVICE),
     "backend.apply_partners": Function(SERVICE),
     "backend.claim_dirty_contacts": Function(SERVICE),

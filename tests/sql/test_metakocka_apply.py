@@ -110,6 +110,32 @@ def test_partner_of_one_hash_needs_no_look_and_another_shows_its_contact(erp: Wo
     assert other["party"]["gsm"] is None
 
 
+def test_hashes_tell_which_partners_have_changed_and_whose_contacts_wait(erp: World) -> None:
+    _, edited = apply(
+        erp, *(partner(one, email=f"{one}@x.si", phone=None) for one in ("1600", "1601"))
+    )
+    ask(
+        erp,
+        "andrej",
+        "update public.contacts_v2 set notes = 'VIP', name = 'Kos' where id = %s",
+        edited["contact_id"],
+    )
+    hashes = {one: f"hash of {one}" for one in ("1600", "1601", "1602")}
+
+    compared = backend(erp, "compare_partners", account_id=ALPINE, hashes=hashes)
+    assert compared == {"different": ["1602"], "edited": ["1601"]}
+    others = {"1600": "another", "1601": "another"}
+    compared = backend(erp, "compare_partners", account_id=ALPINE, hashes=others)
+    assert (sorted(compared["different"]), compared["edited"]) == (["1600", "1601"], [])
+    # another account knows none of them
+    compared = backend(erp, "compare_partners", account_id=BAY, hashes=hashes)
+    assert sorted(compared["different"]) == sorted(hashes)
+    many = {str(n): "hash" for n in range(5001)}
+    with pytest.raises(psycopg.errors.DatabaseError) as refused:
+        backend(erp, "compare_partners", account_id=ALPINE, hashes=many)
+    assert (refused.value.sqlstate, refused.value.diag.message_detail) == ("PT422", "field: hashes")
+
+
 @pytest.mark.parametrize(
     ("ref", "kinds"),
     [

@@ -469,6 +469,9 @@ def test_a_person_is_erased_and_nobody_else(known: World) -> None:
     refs = [{"metakocka_id": "1600000001", "emails": [], "phones": [f"+{PHONE}"]}]
     [told] = backend(world, "read_partners", account_id=ALPINE, refs=refs)
     assert (told["unchanged"], told["is_forgotten"]) == (True, True)
+    hashes = {"1600000001": "another"}
+    compared = backend(world, "compare_partners", account_id=ALPINE, hashes=hashes)
+    assert compared == {"different": [], "edited": []}
     given = [partner("1600000001")]
     [late] = backend(world, "apply_partners", account_id=ALPINE, run_id=None, items=given)
     assert (late["status"], late["contact_id"]) == ("stale", None)

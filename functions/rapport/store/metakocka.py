@@ -10,7 +10,7 @@ NotFound for a row that is not the account's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -22,6 +22,7 @@ from rapport.errors import StoreError
 from rapport.store.metakocka_rows import (
     AtWork,
     BegunIntent,
+    ComparedPartners,
     Connection,
     Counts,
     Direction,
@@ -185,6 +186,13 @@ class RunStore:
     def read_partners(self, refs: Sequence[PartnerRef]) -> list[KnownPartner]:
         """The known facts about up to 500 partners, in their order."""
         return _read_partners(self.call, self.account_id, refs)
+
+    def compare_partners(self, hashes: Mapping[str, str]) -> ComparedPartners:
+        """Which of up to 5,000 partners have another hash than the one that is known, by id."""
+        answer = self.call(
+            "compare_partners", {"account_id": str(self.account_id), "hashes": hashes}
+        )
+        return understood(ComparedPartners, answer)
 
     def is_anothers(self, metakocka_id: str, contact_id: UUID) -> bool:
         """Whether a partner is another contact, which is not deleted."""

@@ -176,6 +176,15 @@ class KnownPartner(_Row):
     candidates: list[Candidate] = Field(default_factory=list)
 
 
+class ComparedPartners(_Row):
+    """Partners with another hash than the known one, and those with the known one whose contact is
+    to be sent; by id.
+    """
+
+    different: list[str]
+    edited: list[str]
+
+
 class FieldConflict(_Given):
     """A field that both sides have edited; without a winner it waits for a person."""
 

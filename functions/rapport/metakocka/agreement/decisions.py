@@ -91,12 +91,12 @@ def choose(
     A base of None was never agreed on. If Metakocka does not return a value, the value is not
     erased. If a contact does not know a flag, the flag is not erased either.
     """
-    contest = rules.contest(key or name)
     last = name.rpartition(".")[2]
     if same(last, crm, erp):
         return Choice(crm)
     if erp is None and base is not None and same(last, crm, base):
         return Choice(base)
+    contest = rules.contest(key or name)
     conflict: Conflict | None = None
     winner: Side | None
     if crm is None and (base is None or isinstance(erp, bool)):

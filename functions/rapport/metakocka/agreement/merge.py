@@ -85,5 +85,6 @@ def merge(
             crm_changes[name] = merged.crm
         if merged.to_erp:
             erp_changes[name] = merged.to_erp
-    party = Party.model_validate(agreed)
+    # without validating them again: they are values of parties
+    party = base.model_copy(update=agreed)
     return Merged(party, crm_changes, erp_changes, tuple(conflicts), tuple(held))

@@ -24,10 +24,13 @@ def clean(value: object) -> str | None:
     A number becomes a text, and any other value becomes None: entries of lists may have been
     written by hand.
     """
+    if isinstance(value, str):
+        # nearly every text is printable
+        return (value if value.isprintable() else _CONTROLS.sub("", value)).strip() or None
     if isinstance(value, int | float) and not isinstance(value, bool):
         # a number of thousands of digits has no text
-        value = str(value) if abs(value) < _BEYOND_NUMBERS else None
-    return (_CONTROLS.sub("", value).strip() or None) if isinstance(value, str) else None
+        return str(value) if abs(value) < _BEYOND_NUMBERS else None
+    return None
 
 
 Text = Annotated[str | None, BeforeValidator(clean)]

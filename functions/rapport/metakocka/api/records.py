@@ -8,8 +8,8 @@ fields of an answer are ignored.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Annotated, TypeVar
 
 from pydantic import (
@@ -152,18 +152,21 @@ class PartnerRecord(_Wire):
         validation_alias=AliasChoices("partner_delivery_address_list", "partner_delivery_address"),
     )
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """A hash of all fields that are read, in hexadecimal; the order of lists is ignored."""
-        fields = self.model_dump(exclude_none=True, exclude_defaults=True)
-        for name in ("people", "addresses"):
-            if name in fields:
-                fields[name] = sorted(filter(None, fields[name]), key=_canonical)
-        return hashlib.sha256(_canonical(fields).encode()).hexdigest()
+        people, addresses = _sorted(self.people), _sorted(self.addresses)
+        fields = self.model_dump_json(
+            exclude={"people", "addresses"}, exclude_none=True, exclude_defaults=True
+        )
+        return hashlib.sha256("\n".join((fields, *people, "", *addresses)).encode()).hexdigest()
 
 
-def _canonical(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+def _sorted(entries: Iterable[_Wire]) -> list[str]:
+    """The entries as JSON, in an order of their own; without those of which nothing is known."""
+    return sorted(
+        one for entry in entries if (one := entry.model_dump_json(exclude_none=True)) != "{}"
+    )
 
 
 def in_order(mk_id: str) -> tuple[int, str]:

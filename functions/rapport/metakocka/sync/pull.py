@@ -1,16 +1,21 @@
 """Partners from Metakocka: list them, skip those that have not changed, merge the rest.
 
-Partners come in the order of their ids, so a run continues where the last worker stopped.
+Partners come in the order of their ids, so a run continues where the last worker stopped. While the
+database writes one batch, the next one is read and merged. An
+item that was decided too early is stale there, as after any other change meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Literal
 from uuid import UUID
+
+from pydantic import JsonValue
 
 from rapport.deferred import Deferred
 from rapport.errors import (
@@ -59,6 +64,8 @@ def named_by_documents(client: MetakockaClient, seen_until: datetime | None) -> 
 
 
 BATCH = 500
+# listed partners whose hashes are compared in one call
+COMPARED = 5_000
 # partners that are read one at a time, for one batch
 FETCHED = 20
 # how often a partner is read and merged again because its contact has changed meanwhile
@@ -69,8 +76,18 @@ QUIET = 100
 LOGGED = 50
 _LOST = "A call without an answer may have made this partner. The next run finds out."
 
-# partners, and the last id that was read
-Batch = tuple[list[PartnerRecord], str | None]
+
+@dataclass(frozen=True)
+class Batch:
+    """Partners to merge, in the order of their ids."""
+
+    records: Sequence[PartnerRecord] = ()
+    # the last id that was read
+    after: str | None = None
+    # partners up to this id that have not changed
+    unchanged: int = 0
+    # when they were read, or a little earlier
+    seen_at: datetime | None = None
 
 
 class Cursor(Deferred):
@@ -86,6 +103,24 @@ class Cursor(Deferred):
     is_pulled: bool = False
 
 
+@dataclass(frozen=True)
+class Step:
+    """A merged batch, on its way into the database."""
+
+    batch: Batch
+    # how far the run is once it is written
+    cursor: JsonValue
+    partners: Mapping[str, Partner]
+    # of the partners that need no writing
+    known: Sequence[PartnerResult]
+    written: Future[list[PartnerResult]]
+
+    @property
+    def results(self) -> list[PartnerResult]:
+        """Waits for the database; raises what the call raised."""
+        return [*self.known, *self.written.result()]
+
+
 @dataclass
 class Pull:
     """The part of a run that reads."""
@@ -99,8 +134,6 @@ class Pull:
     between: Callable[[], object] = lambda: None
     failures: CallFailures = field(default_factory=CallFailures)
     _logged: int = 0
-    # when the batch was read, or a little earlier
-    _seen_at: datetime | None = None
 
     def run(self, metakocka_ids: Sequence[str] | None = None) -> bool:
         """Reads all partners, or these partners; False if the time was over.
@@ -121,14 +154,10 @@ class Pull:
             batches = self._named(cursor)
         else:
             batches = self._listed(cursor)
-        for batch, cursor.after in batches:
-            self._take(batch)
-            self._tell(cursor)
-            self.between()
-            if not self.has_time():
-                return False
+        if not self._take(batches, cursor):
+            return False
         cursor.is_pulled = True
-        self._tell(cursor)
+        self._tell(_state(cursor))
         return True
 
     @property
@@ -137,19 +166,74 @@ class Pull:
         cursor = Cursor.model_validate(self.progress.cursor or {})
         return None if cursor.is_partial else cursor.seen_until
 
-    def _tell(self, cursor: Cursor) -> None:
-        self.progress.cursor = cursor.model_dump(mode="json", exclude_defaults=True)
+    def _take(self, batches: Iterable[Batch], cursor: Cursor) -> bool:
+        """Merges and writes all batches; False if the time was over."""
+        before: Step | None = None
+        # however it ends, it waits for the batch that is being written
+        with ThreadPoolExecutor(1, "apply_partners") as writer:
+            try:
+                for batch in batches:
+                    cursor.after = batch.after
+                    # the batches go on with this cursor
+                    state = _state(cursor)
+                    partners = [from_record(one, region=self.terms.region) for one in batch.records]
+                    known, items = self._merge(partners, batch.seen_at, known_hash=True)
+                    ended, before = before, None
+                    if ended is not None and not self._end(ended):
+                        return False
+                    written = writer.submit(self._apply, items)
+                    by_id = {one.mk_id: one for one in partners}
+                    before = Step(batch, state, by_id, known, written)
+            except MetakockaError:
+                # what was read before the failed call counts
+                if before is not None:
+                    self._end(before)
+                raise
+            return before is None or self._end(before)
+
+    def _end(self, step: Step) -> bool:
+        """Counts a written batch; False if the time is over."""
+        results = step.results
+        for turn in range(ROUNDS):
+            stale: list[Partner] = []
+            for result in results:
+                if result.status == "stale" and turn < ROUNDS - 1:
+                    stale.append(step.partners[result.metakocka_id or ""])
+                else:
+                    self._count(result)
+            if not stale:
+                break
+            known, items = self._merge(stale, step.batch.seen_at, known_hash=False)
+            results = known + self._apply(items)
+        self.progress.add_unchanged(step.batch.unchanged)
+        self._tell(step.cursor)
+        self.between()
+        return self.has_time()
+
+    def _tell(self, cursor: JsonValue) -> None:
+        self.progress.cursor = cursor
         self.progress.tell()
 
     def _listed(self, cursor: Cursor) -> Iterator[Batch]:
-        self._seen_at = self.progress.now()
+        seen_at = self.progress.now()
         partners = self.client.list_partners()
         self.failures.succeeded()
         self.progress.total = len(partners)
         self.progress.keep()
         records = partners.in_order(cursor.after)
-        while batch := list(islice(records, BATCH)):
-            yield batch, batch[-1].mk_id
+        while part := {one.mk_id: one for one in islice(records, COMPARED)}:
+            hashes = {mk_id: record.hash for mk_id, record in part.items()}
+            compared = self.store.compare_partners(hashes)
+            self._note_seen(compared.edited, seen_at)
+            different = frozenset(compared.different)
+            changed = iter([one for one in part if one in different])
+            unchanged = len(part) - len(different)
+            batch = list(islice(changed, BATCH))
+            while following := list(islice(changed, BATCH)):
+                yield Batch([part[one] for one in batch], batch[-1], 0, seen_at)
+                batch = following
+            # the unchanged ones count once the whole part is done
+            yield Batch([part[one] for one in batch], list(part)[-1], unchanged, seen_at)
         if not partners.is_complete:
             self._log_some(MetakockaError("Some partners in the list are not readable."))
 
@@ -171,7 +255,7 @@ class Pull:
                     raise
                 self._log_some(error, DOC_TYPES[cursor.doc_type])
                 cursor.doc_type, cursor.offset = cursor.doc_type + 1, 0
-                yield [], None
+                yield Batch()
                 continue
             self.failures.succeeded()
             yield from self._fetched(sorted({*page.partner_ids} - seen, key=in_order), cursor)
@@ -180,7 +264,7 @@ class Pull:
                 cursor.doc_type, cursor.offset = cursor.doc_type + 1, 0
             else:
                 cursor.offset += page.count
-            yield [], None
+            yield Batch()
 
     def _fetched(self, wanted: Iterable[str], cursor: Cursor) -> Iterator[Batch]:
         after = cursor.after
@@ -188,7 +272,7 @@ class Pull:
         while part := list(islice(left, FETCHED)):
             records: list[PartnerRecord] = []
             # before the first of them is read
-            self._seen_at = self.progress.now()
+            seen_at = self.progress.now()
             for metakocka_id in part:
                 self.progress.keep()
                 try:
@@ -203,7 +287,7 @@ class Pull:
                     self._missing(metakocka_id)
                 else:
                     records.append(record)
-            yield records, part[-1]
+            yield Batch(records, part[-1], seen_at=seen_at)
         self.failures.end()
 
     def _unread(self, metakocka_id: str, error: MetakockaError, cursor: Cursor) -> None:
@@ -221,28 +305,20 @@ class Pull:
         self._log_some(error, metakocka_id)
         self._add(metakocka_id, "not_found", error=error)
 
-    def _take(self, batch: Sequence[PartnerRecord]) -> None:
-        """Merges and writes one batch; an item that is stale is read and merged again."""
-        partners = [from_record(record, region=self.terms.region) for record in batch]
-        left = {partner.mk_id: partner for partner in partners}
-        for turn in range(ROUNDS):
-            if not left:
-                return
-            results = self._write(list(left.values()), known_hash=turn == 0)
-            for result in results:
-                partner = left.pop(result.metakocka_id or "")
-                if result.status == "stale" and turn < ROUNDS - 1:
-                    left[partner.mk_id] = partner
-                else:
-                    self._count(result)
-
-    def _write(self, partners: Sequence[Partner], *, known_hash: bool) -> list[PartnerResult]:
+    def _merge(
+        self, partners: Sequence[Partner], seen_at: datetime | None, *, known_hash: bool
+    ) -> tuple[list[PartnerResult], list[PartnerItem]]:
+        """Reads what the database knows of partners; answers results, and items to be written."""
+        if not partners:
+            return [], []
         known = self.store.read_partners(
             [ref_of(partner, known_hash=known_hash) for partner in partners]
         )
         results: list[PartnerResult] = []
         items: list[PartnerItem] = []
-        self._note_seen(known)
+        self._note_seen(
+            [one.metakocka_id for one in known if one.unchanged and one.is_edited], seen_at
+        )
         lost = self._lost(known)
         for partner, one in zip(partners, known, strict=True):
             if needs_person(partner, one, self.terms.region):
@@ -253,16 +329,16 @@ class Pull:
             elif one.unchanged or one.is_deleted:
                 results.append(_result(partner, "unchanged", one.contact_id))
             else:
-                items.append(self._item(partner, one))
-        if items:
-            results += self.store.apply_partners(items, quiet=len(items) > QUIET)
-        return results
+                items.append(self._item(partner, one, seen_at))
+        return results, items
 
-    def _note_seen(self, known: Sequence[KnownPartner]) -> None:
+    def _apply(self, items: Sequence[PartnerItem]) -> list[PartnerResult]:
+        return self.store.apply_partners(items, quiet=len(items) > QUIET) if items else []
+
+    def _note_seen(self, metakocka_ids: Sequence[str], seen_at: datetime | None) -> None:
         """Notes which unsent contacts have an unchanged partner, even if the run fails later."""
-        edited = [one.metakocka_id for one in known if one.unchanged and one.is_edited]
-        if edited and self._seen_at is not None:
-            self.store.note_partners_seen(edited, self._seen_at)
+        if metakocka_ids and seen_at is not None:
+            self.store.note_partners_seen(metakocka_ids, seen_at)
 
     def _lost(self, known: Sequence[KnownPartner]) -> list[Party]:
         """The parties of calls that may have made a partner without a contact."""
@@ -274,7 +350,7 @@ class Pull:
             if intent.operation == "add_partner" and intent.state != "intended"
         ]
 
-    def _item(self, partner: Partner, known: KnownPartner) -> PartnerItem:
+    def _item(self, partner: Partner, known: KnownPartner, seen_at: datetime | None) -> PartnerItem:
         contact = contact_for(partner, known, self.terms.region)
         if isinstance(contact, Sequence):
             return waiting(partner, contact)
@@ -282,7 +358,7 @@ class Pull:
         for held in plan.merged.held:
             words = f"{held.field}: {held.reason}"
             self._log_some(Unprocessable(words, field=held.field), partner.mk_id)
-        return plan.item(contact, self._seen_at)
+        return plan.item(contact, seen_at)
 
     def _count(self, result: PartnerResult) -> None:
         metakocka_id = result.metakocka_id or ""
@@ -325,6 +401,11 @@ class Pull:
         self._logged += 1
         if self._logged <= LOGGED:
             self.progress.log(FROM_METAKOCKA, error, metakocka_id=metakocka_id)
+
+
+def _state(cursor: Cursor) -> JsonValue:
+    state: JsonValue = cursor.model_dump(mode="json", exclude_defaults=True)
+    return state
 
 
 def _result(
