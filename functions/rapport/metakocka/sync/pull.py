@@ -1,8 +1,8 @@
 """Partners from Metakocka: list them, skip those that have not changed, merge the rest.
 
 Partners come in the order of their ids, so a run continues where the last worker stopped. While the
-database writes one batch, the next one is read and merged. An
-item that was decided too early is stale there, as after any other change meanwhile.
+database writes one batch, the next one is read and merged: an item that was decided too early is
+stale there, as after any other change meanwhile.
 """
 
 from __future__ import annotations
