@@ -65,21 +65,33 @@ create function private.my_changes(
     security definer
     set search_path = ''
 as $$
-    with entries as (
-        (
+    with bounds as (
+        select
+            greatest(after_xid, pg_snapshot_xmin(since)) as xid,
+            case when after_xid < pg_snapshot_xmin(since) then 0 else after_seq end as seq
+    ),
+    -- For each account and each customer by itself, since then the index has the order: a page reads
+    -- itself, and not all that is missing.
+    entries as (
+        select c.*
+        from bounds b
+        cross join unnest(array(select private.my_account_ids())) as m (account_id)
+        cross join lateral (
             select c.xid, c.seq, c.table_name, c.row_id, c.operation::text, c.version
             from private.changes c
-            where c.account_id = any (array(select private.my_account_ids()))
-              and c.xid >= pg_snapshot_xmin(since)
-              and (c.xid, c.seq) > (after_xid, after_seq)
+            where c.account_id = m.account_id
+              and (c.xid, c.seq) > (b.xid, b.seq)
               and not pg_visible_in_snapshot(c.xid, since)
               and pg_visible_in_snapshot(c.xid, until)
             order by c.xid, c.seq
             limit page_size
-        )
+        ) c
         -- an entry for a user who is both staff and customer is one entry
         union
-        (
+        select c.*
+        from bounds b
+        cross join unnest(array(select private.my_customer_ids())) as m (customer_id)
+        cross join lateral (
             select
                 c.xid,
                 c.seq,
@@ -88,14 +100,13 @@ as $$
                 coalesce(c.customer_operation, c.operation)::text as operation,
                 c.version
             from private.changes c
-            where c.customer_id = any (array(select private.my_customer_ids()))
-              and c.xid >= pg_snapshot_xmin(since)
-              and (c.xid, c.seq) > (after_xid, after_seq)
+            where c.customer_id = m.customer_id
+              and (c.xid, c.seq) > (b.xid, b.seq)
               and not pg_visible_in_snapshot(c.xid, since)
               and pg_visible_in_snapshot(c.xid, until)
             order by c.xid, c.seq
             limit page_size
-        )
+        ) c
     )
     select e.xid, e.seq, e.table_name, e.row_id, e.operation, e.version
     from entries e
@@ -150,7 +161,7 @@ grant execute on function private.write_cursor(jsonb) to authenticated;
 
 
 create function public.changes_since(cursor text default null, page_size integer default 500)
-    returns jsonb
+    returns json
     language plpgsql
     stable
     set search_path = ''
@@ -163,7 +174,7 @@ declare
     given jsonb;
     since pg_snapshot;
     until pg_snapshot;
-    entries jsonb;
+    entries json;
     found_entries integer;
     last_entry jsonb;
     next_cursor jsonb;
@@ -174,9 +185,9 @@ begin
 
     -- The first call returns the cursor for now.
     if changes_since.cursor is null then
-        return jsonb_build_object(
+        return json_build_object(
             'cursor', private.write_cursor(next_cursor),
-            'changes', '[]'::jsonb, 'more', false, 'resync', false);
+            'changes', '[]'::json, 'more', false, 'resync', false);
     end if;
 
     given := private.read_cursor(changes_since.cursor);
@@ -195,9 +206,9 @@ begin
         -- the cursor is newer than the database: its disk was put back to an earlier state
         or pg_snapshot_xmax((given ->> 'since')::pg_snapshot) > pg_snapshot_xmax(now_visible)
     then
-        return jsonb_build_object(
+        return json_build_object(
             'cursor', private.write_cursor(next_cursor),
-            'changes', '[]'::jsonb, 'more', false, 'resync', true);
+            'changes', '[]'::json, 'more', false, 'resync', true);
     end if;
 
     since := (given ->> 'since')::pg_snapshot;
@@ -224,8 +235,8 @@ begin
         cross join lateral private.visible_rows(t.table_name, t.row_ids) r
     )
     select
-        coalesce(jsonb_agg(
-            jsonb_build_object(
+        coalesce(json_agg(
+            json_build_object(
                 'table', e.table_name,
                 'id', e.row_id,
                 'version', e.version,
@@ -240,7 +251,7 @@ begin
             -- In the order of writing. A transaction that waited for a lock may have an older xid
             -- than the holder of the lock, but its seq is higher.
             order by e.seq
-        ), '[]'::jsonb),
+        ), '[]'::json),
         count(*),
         (array_agg(
             jsonb_build_object('xid', e.xid::text, 'seq', e.seq::text)
@@ -261,7 +272,7 @@ begin
             'at', coalesce((given ->> 'until_at')::timestamptz, now()));
     end if;
 
-    return jsonb_build_object(
+    return json_build_object(
         'cursor', private.write_cursor(next_cursor),
         'changes', entries,
         'more', found_entries = page_limit,
