@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from rapport.errors import RapportError
 from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
 from rapport.local.fakes.metakocka.fake import Fake
+from rapport.metakocka.sync.pull import FETCHED
 from rapport.store.metakocka_rows import SyncRequest
 from tests.sql.metakocka import backend
 from tests.sql.syncing import SECRET, Erp, Fuse, Interruption
@@ -324,6 +327,46 @@ def test_the_documents_of_a_company_name_the_partners_to_look_at(world: World) -
     assert [one["metakocka_id"] for one in erp.contacts()] == [named]
     seen = "select documents_seen_until from public.metakocka_connections where account_id = %s"
     assert world.value(seen, [erp.account]) is not None
+
+
+@dataclass
+class OnceRead(Fuse):
+    """Lets something happen once, after so many further partners were read."""
+
+    erp: Erp = field(kw_only=True)
+    partners: int = field(kw_only=True)
+    happens: Callable[[], object] = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        self.partners += self.erp.fake.calls["get_partner"]
+
+    def step(self) -> None:
+        if self.erp.fake.calls["get_partner"] == self.partners:
+            self.partners = 0
+            self.happens()
+
+
+def test_a_contact_that_is_sent_after_its_partner_was_read_keeps_its_edit(world: World) -> None:
+    """The next batch is read while one is written; contacts are sent between the two."""
+    erp = Erp(world, Fake(SECRET), listing="documents")
+    *_, last = partners = [erp.add_partner(f"Partner {n}") for n in range(FETCHED + 1)]
+    for partner in partners:
+        erp.company.issue("sales_order", partner)
+    erp.sync()
+    [row] = [one for one in erp.contacts() if one["metakocka_id"] == last]
+    erp.edit_partner(last, name="Novo ime")
+
+    def edit() -> None:
+        erp.edit_contact(row["id"], street="Nova ulica 2")
+        erp.end_pauses()
+
+    report = erp.sync(fuse=OnceRead(erp=erp, partners=FETCHED + 1, happens=edit))
+    assert (report.state, report.counts.failed) == ("done", 0)
+    contact = erp.contact(row["id"])
+    assert (contact["name"], contact["street"]) == ("Novo ime", "Nova ulica 2")
+    known = erp.company.partners[last]
+    assert known.fields["customer"] == "Novo ime"
+    assert [one["street"] for one in known.addresses.values()] == ["Nova ulica 2"]
 
 
 def test_a_run_stops_before_its_time_is_over_and_the_next_goes_on(erp: Erp, world: World) -> None:

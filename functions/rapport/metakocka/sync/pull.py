@@ -130,8 +130,9 @@ class Pull:
     progress: Progress
     terms: Terms
     has_time: Callable[[], bool]
-    # called between batches, so that edits need not wait for the end of a long list
-    between: Callable[[], object] = lambda: None
+    # called between batches, so that edits need not wait for the end of a long list; whether it has
+    # sent something
+    between: Callable[[], bool] = lambda: False
     failures: CallFailures = field(default_factory=CallFailures)
     _logged: int = 0
 
@@ -179,8 +180,13 @@ class Pull:
                     partners = [from_record(one, region=self.terms.region) for one in batch.records]
                     known, items = self._merge(partners, batch.seen_at, known_hash=True)
                     ended, before = before, None
-                    if ended is not None and not self._end(ended):
-                        return False
+                    if ended is not None:
+                        self._end(ended)
+                        if self.between():
+                            # the contacts that were sent now agree with their partners otherwise
+                            known, items = self._merge(partners, batch.seen_at, known_hash=True)
+                        if not self.has_time():
+                            return False
                     written = writer.submit(self._apply, items)
                     by_id = {one.mk_id: one for one in partners}
                     before = Step(batch, state, by_id, known, written)
@@ -189,10 +195,14 @@ class Pull:
                 if before is not None:
                     self._end(before)
                 raise
-            return before is None or self._end(before)
+            if before is None:
+                return True
+            self._end(before)
+            self.between()
+            return self.has_time()
 
-    def _end(self, step: Step) -> bool:
-        """Counts a written batch; False if the time is over."""
+    def _end(self, step: Step) -> None:
+        """Waits until a batch is written, merges its stale items again, and counts it."""
         results = step.results
         for turn in range(ROUNDS):
             stale: list[Partner] = []
@@ -207,8 +217,6 @@ class Pull:
             results = known + self._apply(items)
         self.progress.add_unchanged(step.batch.unchanged)
         self._tell(step.cursor)
-        self.between()
-        return self.has_time()
 
     def _tell(self, cursor: JsonValue) -> None:
         self.progress.cursor = cursor
@@ -225,15 +233,21 @@ class Pull:
             hashes = {mk_id: record.hash for mk_id, record in part.items()}
             compared = self.store.compare_partners(hashes)
             self._note_seen(compared.edited, seen_at)
-            different = frozenset(compared.different)
-            changed = iter([one for one in part if one in different])
-            unchanged = len(part) - len(different)
-            batch = list(islice(changed, BATCH))
-            while following := list(islice(changed, BATCH)):
-                yield Batch([part[one] for one in batch], batch[-1], 0, seen_at)
-                batch = following
-            # the unchanged ones count once the whole part is done
-            yield Batch([part[one] for one in batch], list(part)[-1], unchanged, seen_at)
+            ids, different = list(part), frozenset(compared.different)
+            changed = [place for place, mk_id in enumerate(ids) if mk_id in different]
+            begin = 0
+            for first in range(0, max(len(changed), 1), BATCH):
+                places = changed[first : first + BATCH]
+                # the last batch takes the unchanged ones at the end too
+                is_last = first + BATCH >= len(changed)
+                end = len(ids) if is_last else places[-1] + 1
+                yield Batch(
+                    [part[ids[place]] for place in places],
+                    ids[end - 1],
+                    end - begin - len(places),
+                    seen_at,
+                )
+                begin = end
         if not partners.is_complete:
             self._log_some(MetakockaError("Some partners in the list are not readable."))
 
@@ -326,7 +340,7 @@ class Pull:
             elif not is_known(one) and any(is_like(sent, partner.party) for sent in lost):
                 # the worker that sends the contact finds out; the contact may have changed since
                 results.append(_result(partner, "waiting", reason=_LOST))
-            elif one.unchanged or one.is_deleted:
+            elif one.unchanged or one.is_deleted or _is_older(seen_at, one):
                 results.append(_result(partner, "unchanged", one.contact_id))
             else:
                 items.append(self._item(partner, one, seen_at))
@@ -401,6 +415,11 @@ class Pull:
         self._logged += 1
         if self._logged <= LOGGED:
             self.progress.log(FROM_METAKOCKA, error, metakocka_id=metakocka_id)
+
+
+def _is_older(seen_at: datetime | None, known: KnownPartner) -> bool:
+    """Whether the contact was sent after its partner was read: Metakocka has newer values."""
+    return seen_at is not None and known.seen_at is not None and seen_at < known.seen_at
 
 
 def _state(cursor: Cursor) -> JsonValue:

@@ -121,15 +121,20 @@ class Push:
             time.sleep(max(claim.next_in, 0.02))
         return False
 
-    def run_between(self) -> None:
-        """Sends the contacts that are due, unless a call had no answer before; raises as `run`."""
+    def run_between(self) -> bool:
+        """Sends the contacts that are due, unless a call had no answer before; raises as `run`.
+
+        Answers whether there were any.
+        """
         if self._is_given_up:
-            return
+            return False
+        before = self._seen.total()
         try:
             self.run(patience=0)
         except MetakockaUnavailable:
             # the pull goes on; the other contacts are sent after it
             self._is_given_up = True
+        return self._seen.total() > before
 
     def settle_orphans(self) -> None:
         """Finds the outcome of calls for contacts that were deleted; raises as `run`."""

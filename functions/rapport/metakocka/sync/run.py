@@ -169,7 +169,7 @@ class Sync:
                     progress,
                     terms,
                     self._has_time,
-                    between=push.run_between if run.request == SyncRequest() else lambda: None,
+                    between=push.run_between if run.request == SyncRequest() else lambda: False,
                     failures=failures,
                 )
                 state = "done" if self._do(run, push, pull) else "stopped"
