@@ -386,3 +386,68 @@ def test_realtime_is_told_of_no_deletion(catalog: psycopg.Connection[Any]) -> No
         where p.pubname = 'supabase_realtime'
     """
     assert names(catalog, told) == ["t t f f"]
+
+
+# What an update fires; columns are those of "update of", as numbers.
+ON_UPDATE = """
+    with triggers as (
+        select
+            t.oid,
+            t.tgrelid,
+            c.relname || '.' || t.tgname as name,
+            string_to_array(t.tgattr::text, ' ')::smallint[] as columns,
+            substring(pg_get_triggerdef(t.oid) from ' WHEN (.*) EXECUTE FUNCTION ') as condition,
+            p.proname as function,
+            p.prosrc as body
+        from pg_trigger t
+        join pg_class c on c.oid = t.tgrelid
+        join pg_proc p on p.oid = t.tgfoid
+        where c.relnamespace in ('public'::regnamespace, 'private'::regnamespace)
+          and not t.tgisinternal
+          and t.tgtype & 16 <> 0
+    )
+"""
+
+
+def test_a_trigger_of_columns_names_each_column_that_its_condition_compares(
+    catalog: psycopg.Connection[Any],
+) -> None:
+    """Also of a column that is added to the condition later."""
+    named = "select name from triggers where condition is not null and columns <> '{}'"
+    assert len(names(catalog, f"{ON_UPDATE} {named}")) > 20
+    missing = """
+        select t.name || ': ' || a.attname
+        from triggers t
+        join pg_attribute a on a.attrelid = t.tgrelid and a.attnum > 0 and not a.attisdropped
+        where t.columns <> '{}'
+          and a.attnum <> all (t.columns)
+          -- with the old value; by itself, or in a row of several
+          and t.condition ~ format(
+              '\\m(new|old)\\.%%1$s (<>|IS DISTINCT FROM) |ROW\\([^)]*\\m(new|old)\\.%%1$s\\M',
+              a.attname)
+    """
+    assert names(catalog, f"{ON_UPDATE} {missing}") == []
+
+
+def test_no_trigger_of_columns_misses_what_another_trigger_assigns(
+    catalog: psycopg.Connection[Any],
+) -> None:
+    """Postgres looks at the columns of the statement, not at those that a trigger assigns."""
+    missed = """
+        select w.name || ' assigns ' || a.attname || ' of ' || t.name
+        from triggers t
+        join pg_attribute a on a.attrelid = t.tgrelid and a.attnum = any (t.columns)
+        join triggers w on w.tgrelid = t.tgrelid and w.oid <> t.oid
+        where w.body ~ format('\\mnew\\.%%s\\M\\s*:=', a.attname)
+          -- that one puts old values back
+          and w.function not like '%%guard_given'
+          -- the other one fires by columns of which each one fires this one too
+          and not (w.columns <> '{}' and w.columns <@ t.columns)
+    """
+    table = "scheduled_messages"
+    assert names(catalog, f"{ON_UPDATE} {missed}") == [
+        # the owner on insert only, the time only where the statement sets it
+        f"{table}._010_check assigns account_id of {table}._050_keep_owner",
+        f"{table}._010_check assigns conversation_id of {table}._050_keep_owner",
+        f"{table}._010_check assigns send_at of {table}._600_ring_update",
+    ]
