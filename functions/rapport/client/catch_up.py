@@ -295,10 +295,9 @@ class CatchUp:
         for follower, mark in zip(followers, marks, strict=True):
             if follower not in self._followers:
                 continue
+            tables = follower.tables
             try:
-                if follower.settle(
-                    [event for event in events if event.table in follower.tables], mark
-                ):
+                if follower.settle([event for event in events if event.table in tables], mark):
                     self.request()
             except Exception:
                 # the cursor has moved on: the other subscriptions get these events, this one reads

@@ -120,7 +120,11 @@ class Server:
     async def changes_since(self, cursor: str | None) -> ChangesPage:
         """The changes since a cursor; without a cursor, the first cursor."""
         answer = await self._rpc("changes_since", {"cursor": cursor, "page_size": PAGE})
-        page = _understood(TypeAdapter(_RawPage), answer)
+        try:
+            # all at once: entry by entry takes twice as long
+            return ChangesPage.model_validate(answer)
+        except ValidationError:
+            page = _understood(TypeAdapter(_RawPage), answer)
         changes = []
         for entry in page.changes:
             try:
