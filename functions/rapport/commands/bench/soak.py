@@ -72,9 +72,9 @@ class SoakFigures:
     reconnects: int
 
     def quarter(self, number: int) -> list[Look]:
-        """The looks of a quarter of the time, from 1 to 4."""
-        size = self.seconds / 4
-        return [one for one in self.looks if size * (number - 1) <= one.at <= size * number]
+        """A quarter of the looks in the order of time, from 1 to 4; at least one."""
+        first = len(self.looks) * (number - 1) // 4
+        return self.looks[first : max(len(self.looks) * number // 4, first + 1)]
 
     def memory(self, number: int) -> float:
         """Bytes of all parts in a quarter of the time."""
