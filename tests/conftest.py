@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import os
 import secrets
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,12 +39,14 @@ MEMORY_FOR_TESTS = 6 * 1024**3
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Half as many again as processors: many tests wait, for servers and for leases."""
-    return max(2, (os.cpu_count() or 1) * 3 // 2)
+    """Twice as many as processors: many tests wait, for servers, for pages and for leases."""
+    return max(2, (os.cpu_count() or 1) * 2)
 
 
 def pytest_configure() -> None:
     """Nothing of the developer's own projects may reach a test."""
+    # until all tests are known, since next to nothing of them is garbage
+    gc.disable()
     for name in list(os.environ):
         if name.startswith(SCRUBBED) and name not in KEPT:
             del os.environ[name]
@@ -48,6 +54,13 @@ def pytest_configure() -> None:
     # all that it imports, a second of processor time, and each worker all tests, ten seconds.
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
         os.environ["PYTHONPYCACHEPREFIX"] = str(PROJECT / ".rapport" / "bytecode")
+
+
+def pytest_collection_finish() -> None:
+    """What stays for good is not looked through again with each collection of garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -88,44 +101,93 @@ def session_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+PREPARED = "prepared"
+
+
+def _fill(cluster: Cluster) -> None:
+    """Makes the databases that are cloned."""
+    prepared = cluster.create_database(PREPARED)
+    prepare(prepared)
+    template = cluster.clone_database(prepared, TEMPLATE)
+    load_schema(template, PROJECT / "sql")
+    add_businesses(cluster.clone_database(template, WORLD_TEMPLATE))
+
+
 @pytest.fixture(scope="session")
-def cluster(binaries: Binaries, session_folder: Path) -> Iterator[Cluster]:
-    """A throwaway Postgres; crashes may lose its data."""
-    cluster = Cluster(
-        programs=binaries.postgres,
-        data=session_folder / "postgres",
-        port=choose_any("postgres")["postgres"],
-        password=secrets.token_urlsafe(16),
-        durable=False,
-    )
-    cluster.create()
+def shared_folder(session_folder: Path) -> Iterator[Path]:
+    """A folder of all workers of this run; the last to leave deletes it."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        yield session_folder
+        return
+    folder = session_folder.parent / f"rapport-tests-{run}"
+    with _only_one_in(folder):
+        mark = folder / f"{os.environ['PYTEST_XDIST_WORKER']}.uses"
+        mark.touch()
+    yield folder
+    with _only_one_in(folder):
+        mark.unlink()
+        if not list(folder.glob("*.uses")):
+            shutil.rmtree(folder)
+
+
+@contextmanager
+def _only_one_in(folder: Path) -> Iterator[None]:
+    """Keeps other workers out."""
+    folder.mkdir(mode=0o755, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def cluster(binaries: Binaries, session_folder: Path, shared_folder: Path) -> Iterator[Cluster]:
+    """A throwaway Postgres with the databases to be cloned; crashes may lose its data.
+
+    The first worker makes its files, the others copy them.
+    """
+    password = shared_folder / "password"
+    with _only_one_in(shared_folder):
+        if not password.exists():
+            word = secrets.token_urlsafe(16)
+            first = _cluster(binaries, shared_folder / "filled", word)
+            first.create()
+            with Supervisor(shared_folder) as supervisor:
+                supervisor.start(first.child())
+                _fill(first)
+            password.write_text(word)
+    data = session_folder / "postgres"
+    # with their owner, who is not root
+    subprocess.run(["cp", "-a", shared_folder / "filled", data], check=True)
+    cluster = _cluster(binaries, data, password.read_text())
     with Supervisor(session_folder) as supervisor:
         supervisor.start(cluster.child())
         yield cluster
 
 
+def _cluster(binaries: Binaries, data: Path, password: str) -> Cluster:
+    port = choose_any("postgres")["postgres"]
+    return Cluster(
+        programs=binaries.postgres, data=data, port=port, password=password, durable=False
+    )
+
+
 @pytest.fixture(scope="session")
 def prepared(cluster: Cluster) -> Database:
     """A database as a hosted project is before its first migration; to be cloned, not used."""
-    database = cluster.create_database("prepared")
-    prepare(database)
-    return database
+    return Database(cluster, PREPARED)
 
 
 @pytest.fixture(scope="session")
-def template(cluster: Cluster, prepared: Database) -> Database:
+def template(cluster: Cluster) -> Database:
     """A database with the schema of sql/ and no rows; to be cloned, not used."""
-    database = cluster.clone_database(prepared, TEMPLATE)
-    load_schema(database, PROJECT / "sql")
-    return database
+    return Database(cluster, TEMPLATE)
 
 
 @pytest.fixture(scope="session")
-def world_template(cluster: Cluster, template: Database) -> Database:
+def world_template(cluster: Cluster) -> Database:
     """A database with two businesses; to be cloned, not used."""
-    database = cluster.clone_database(template, WORLD_TEMPLATE)
-    add_businesses(database)
-    return database
+    return Database(cluster, WORLD_TEMPLATE)
 
 
 @pytest.fixture
