@@ -500,7 +500,7 @@ async def test_callback_that_fails_keeps_no_other_from_being_told(portal: Portal
         assert heard == ["one", "two"]
 
 
-async def test_thousand_subscriptions_leave_nothing_behind(portal: Portal) -> None:
+async def test_hundreds_of_subscriptions_leave_nothing_behind(portal: Portal) -> None:
     cilka, conversation = portal.customer("cilka"), portal.conversation("cilka")
     portal.write("andrej", conversation, "one")
     me = psutil.Process()
@@ -524,7 +524,7 @@ async def test_thousand_subscriptions_leave_nothing_behind(portal: Portal) -> No
             gc.collect()
             tracemalloc.start()
             before = tracemalloc.take_snapshot()
-            for _ in range(1000 // TOGETHER):
+            for _ in range(400 // TOGETHER):
                 await open_and_close(live)
             # a catch-up on its way still holds those for whom it was begun
             await live.pause()
@@ -539,7 +539,7 @@ async def test_thousand_subscriptions_leave_nothing_behind(portal: Portal) -> No
             for statistic in after.compare_to(before, "filename")
             if "/tests/" not in statistic.traceback[0].filename
         )
-        # bytes: some of the interpreter's own, and far less than a hundred for each
+        # bytes: some of the interpreter's own; each that stayed would be a thousand
         assert grown < 100_000
     assert asyncio.all_tasks() == tasks
     # those of before may end meanwhile
