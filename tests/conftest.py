@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from rapport.local.stack.npm import Binaries, install
 from rapport.local.stack.ports import choose_any
@@ -36,6 +37,12 @@ KEPT = frozenset({"METAKOCKA_ID"})
 
 # bytes, for as many clusters as a machine has processors
 MEMORY_FOR_TESTS = 6 * 1024**3
+
+
+# The same examples in each run: what a run finds has been changed since the last. With
+# --hypothesis-profile=default there are others each time.
+settings.register_profile("same", derandomize=True, database=None)
+settings.load_profile("same")
 
 
 def pytest_xdist_auto_num_workers() -> int:
