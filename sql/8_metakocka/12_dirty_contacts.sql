@@ -13,6 +13,10 @@ create table private.metakocka_dirty (
     -- the time of each field's last edit: the newest is decided field by field
     edits       jsonb not null default '{}'
                 constraint metakocka_dirty_edits_check check (jsonb_typeof(edits) = 'object'),
+    -- of each field the values that were sent and whose arrival nobody has confirmed
+    sent        jsonb not null default '{}'
+                constraint metakocka_dirty_sent_check
+                check (jsonb_typeof(sent) = 'object' and octet_length(sent::text) <= 262144),
     attempts    integer not null default 0,
     worker      text,
     lease_until timestamptz,

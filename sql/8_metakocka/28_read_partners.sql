@@ -191,7 +191,8 @@ begin
                         'base_version', m.base_version,
                         'state', m.state,
                         'seen_at', m.seen_at,
-                        'edits', coalesce(d.edits, '{}')
+                        'edits', coalesce(d.edits, '{}'),
+                        'sent', coalesce(d.sent, '{}')
                     )
                     else jsonb_build_object(
                         'metakocka_id', r.metakocka_id,
@@ -223,7 +224,7 @@ begin
         left join public.contacts c
             on c.id = m.contact_id
         left join lateral (
-            select o.contact_id, o.edits
+            select o.contact_id, o.edits, o.sent
             from private.metakocka_dirty o
             where o.contact_id = m.contact_id
             limit 1
@@ -344,4 +345,4 @@ comment on function backend.compare_partners(uuid, jsonb) is
 comment on function private.require_list(jsonb, text, integer) is
     'Refuses a value that is no list of objects, or is too long.';
 comment on function backend.read_partners(uuid, jsonb) is
-    'The known facts about up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order. {unchanged: true, is_edited} for a known hash; is_edited says that the contact waits to be sent. {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits} for a partner that is a contact. Otherwise {needs_person, candidates: [{contact_id, version, updated_at, matched_by, needs_person, party}]}; needs_person says that a person must tell which partner a contact is.';
+    'The known facts about up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order. {unchanged: true, is_edited} for a known hash; is_edited says that the contact waits to be sent. {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits, sent} for a partner that is a contact. Otherwise {needs_person, candidates: [{contact_id, version, updated_at, matched_by, needs_person, party}]}; needs_person says that a person must tell which partner a contact is.';

@@ -73,6 +73,7 @@ begin
                         'state', m.state,
                         'seen_at', m.seen_at,
                         'edits', d.edits,
+                        'sent', d.sent,
                         'not_partners', coalesce(m.not_partners, '{}'),
                         -- the values by which its partner is looked for, and the unproved ones
                         'emails', private.identity_values(c, 'email'),
@@ -152,6 +153,50 @@ $$;
 
 grant execute on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb)
     to service_role;
+
+
+create function backend.note_sent(
+    account_id uuid,
+    contact_id uuid,
+    worker text,
+    -- by field
+    sent jsonb
+)
+    returns void
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.require_worker(account_id => note_sent.account_id, worker => note_sent.worker);
+    update private.metakocka_dirty d
+    set sent = d.sent || coalesce(
+        (
+            select jsonb_object_agg(
+                f.key,
+                (
+                    -- the latest ten
+                    select jsonb_agg(v.value order by v.place)
+                    from (
+                        select e.value, e.place
+                        from jsonb_array_elements(
+                            coalesce(d.sent -> f.key, '[]') || jsonb_build_array(f.value)
+                        ) with ordinality as e (value, place)
+                        order by e.place desc
+                        limit 10
+                    ) v
+                )
+            )
+            from jsonb_each(note_sent.sent) f
+        ),
+        '{}')
+    where d.contact_id = note_sent.contact_id
+      and d.account_id = note_sent.account_id;
+end
+$$;
+
+grant execute on function backend.note_sent(uuid, uuid, text, jsonb) to service_role;
 
 
 create function private.identity_values(contact public.contacts, kind text)
@@ -244,9 +289,11 @@ grant execute on function backend.postpone_contact(uuid, uuid, text, interval) t
 
 
 comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean, bigint) is
-    'Leases up to 100 changed contacts, all or the ones in contact_ids, in the order of their changes. dry_run shows them, beyond the changed_seq after, and leases none. {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, offered_partners, intents}], next_in}; next_in is the number of seconds until there are others.';
+    'Leases up to 100 changed contacts, all or the ones in contact_ids, in the order of their changes. dry_run shows them, beyond the changed_seq after, and leases none. {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, sent, not_partners, emails, phones, unproved, offered_partners, intents}], next_in}; next_in is the number of seconds until there are others.';
 comment on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb) is
     'Notes when the partners of waiting contacts were last seen in their agreed state: a later difference was edited later. base is the new agreed state, for a single partner. Returns the number of partners.';
+comment on function backend.note_sent(uuid, uuid, text, jsonb) is
+    'Notes the values by field that are about to be sent for a contact: if the answer is lost, the partner that has one of them was not edited at Metakocka.';
 comment on function private.identity_values(public.contacts, text) is
     'The emails or phones that identify a contact, shown in it or not.';
 comment on function private.offered_partners(public.contacts) is

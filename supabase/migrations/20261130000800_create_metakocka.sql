@@ -1139,6 +1139,10 @@ create table private.metakocka_dirty (
     -- the time of each field's last edit: the newest is decided field by field
     edits       jsonb not null default '{}'
                 constraint metakocka_dirty_edits_check check (jsonb_typeof(edits) = 'object'),
+    -- of each field the values that were sent and whose arrival nobody has confirmed
+    sent        jsonb not null default '{}'
+                constraint metakocka_dirty_sent_check
+                check (jsonb_typeof(sent) = 'object' and octet_length(sent::text) <= 262144),
     attempts    integer not null default 0,
     worker      text,
     lease_until timestamptz,
@@ -2958,7 +2962,8 @@ begin
                         'base_version', m.base_version,
                         'state', m.state,
                         'seen_at', m.seen_at,
-                        'edits', coalesce(d.edits, '{}')
+                        'edits', coalesce(d.edits, '{}'),
+                        'sent', coalesce(d.sent, '{}')
                     )
                     else jsonb_build_object(
                         'metakocka_id', r.metakocka_id,
@@ -2990,7 +2995,7 @@ begin
         left join public.contacts c
             on c.id = m.contact_id
         left join lateral (
-            select o.contact_id, o.edits
+            select o.contact_id, o.edits, o.sent
             from private.metakocka_dirty o
             where o.contact_id = m.contact_id
             limit 1
@@ -3111,7 +3116,7 @@ comment on function backend.compare_partners(uuid, jsonb) is
 comment on function private.require_list(jsonb, text, integer) is
     'Refuses a value that is no list of objects, or is too long.';
 comment on function backend.read_partners(uuid, jsonb) is
-    'The known facts about up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order. {unchanged: true, is_edited} for a known hash; is_edited says that the contact waits to be sent. {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits} for a partner that is a contact. Otherwise {needs_person, candidates: [{contact_id, version, updated_at, matched_by, needs_person, party}]}; needs_person says that a person must tell which partner a contact is.';
+    'The known facts about up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order. {unchanged: true, is_edited} for a known hash; is_edited says that the contact waits to be sent. {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits, sent} for a partner that is a contact. Otherwise {needs_person, candidates: [{contact_id, version, updated_at, matched_by, needs_person, party}]}; needs_person says that a person must tell which partner a contact is.';
 
 
 /*
@@ -4203,6 +4208,7 @@ begin
                         'state', m.state,
                         'seen_at', m.seen_at,
                         'edits', d.edits,
+                        'sent', d.sent,
                         'not_partners', coalesce(m.not_partners, '{}'),
                         -- the values by which its partner is looked for, and the unproved ones
                         'emails', private.identity_values(c, 'email'),
@@ -4282,6 +4288,50 @@ $$;
 
 grant execute on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb)
     to service_role;
+
+
+create function backend.note_sent(
+    account_id uuid,
+    contact_id uuid,
+    worker text,
+    -- by field
+    sent jsonb
+)
+    returns void
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.require_worker(account_id => note_sent.account_id, worker => note_sent.worker);
+    update private.metakocka_dirty d
+    set sent = d.sent || coalesce(
+        (
+            select jsonb_object_agg(
+                f.key,
+                (
+                    -- the latest ten
+                    select jsonb_agg(v.value order by v.place)
+                    from (
+                        select e.value, e.place
+                        from jsonb_array_elements(
+                            coalesce(d.sent -> f.key, '[]') || jsonb_build_array(f.value)
+                        ) with ordinality as e (value, place)
+                        order by e.place desc
+                        limit 10
+                    ) v
+                )
+            )
+            from jsonb_each(note_sent.sent) f
+        ),
+        '{}')
+    where d.contact_id = note_sent.contact_id
+      and d.account_id = note_sent.account_id;
+end
+$$;
+
+grant execute on function backend.note_sent(uuid, uuid, text, jsonb) to service_role;
 
 
 create function private.identity_values(contact public.contacts, kind text)
@@ -4374,9 +4424,11 @@ grant execute on function backend.postpone_contact(uuid, uuid, text, interval) t
 
 
 comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean, bigint) is
-    'Leases up to 100 changed contacts, all or the ones in contact_ids, in the order of their changes. dry_run shows them, beyond the changed_seq after, and leases none. {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, offered_partners, intents}], next_in}; next_in is the number of seconds until there are others.';
+    'Leases up to 100 changed contacts, all or the ones in contact_ids, in the order of their changes. dry_run shows them, beyond the changed_seq after, and leases none. {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, sent, not_partners, emails, phones, unproved, offered_partners, intents}], next_in}; next_in is the number of seconds until there are others.';
 comment on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb) is
     'Notes when the partners of waiting contacts were last seen in their agreed state: a later difference was edited later. base is the new agreed state, for a single partner. Returns the number of partners.';
+comment on function backend.note_sent(uuid, uuid, text, jsonb) is
+    'Notes the values by field that are about to be sent for a contact: if the answer is lost, the partner that has one of them was not edited at Metakocka.';
 comment on function private.identity_values(public.contacts, text) is
     'The emails or phones that identify a contact, shown in it or not.';
 comment on function private.offered_partners(public.contacts) is

@@ -579,6 +579,7 @@ FUNCTIONS = {
     "backend.sync_at_work": Function(SERVICE),
     "backend.next_lease_end": Function(SERVICE),
     "backend.note_partners_seen": Function(SERVICE),
+    "backend.note_sent": Function(SERVICE),
     "backend.finish_sync": Function(SERVICE),
     "backend.compare_partners": Function(SERVICE),
     "backend.read_partners": Function(SERVICE),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -225,6 +226,31 @@ def test_an_answer_that_was_lost_makes_no_double(erp: Erp) -> None:
     [partner] = erp.company.partners.values()
     assert partner.fields["customer"] == "Kos in sin"
     assert erp.contact(contact)["metakocka_id"] == partner.mk_id
+
+
+@pytest.mark.parametrize("rule", ["crm", "metakocka", "newest", "ask"])
+@pytest.mark.parametrize("how", [{"drop": True}, {"opr_code": "1"}, {"status": 200}])
+def test_a_value_that_arrived_without_an_answer_is_not_taken_for_an_edit_there(
+    world: World, rule: str, how: dict[str, Any]
+) -> None:
+    erp = Erp(world, Fake(SECRET), rule=rule)
+    contact = erp.add_contact(**KOS)
+    assert erp.sync().state == "done"
+    for email in ("a@kos.si", "b@kos.si"):
+        erp.edit_contact(contact, email=email)
+        lost = MetakockaRequestFault(on="update_partner", after_accepting=True, times=3, **how)
+        erp.fake.behaviour = MetakockaBehaviour(faults=[lost])
+        with suppress(RapportError):
+            erp.sync("to_metakocka", "wake", late=0)
+    # the second is on its way, or has arrived, and it is edited once more
+    erp.edit_contact(contact, email="c@kos.si", phone="+38640111222")
+    erp.fake.behaviour = MetakockaBehaviour()
+    for _ in range(3):
+        erp.sync(late=0)
+    row = erp.contact(contact)
+    [partner] = erp.company.partners.values()
+    assert (row["sync_state"], row["email"]) == ("synced", "c@kos.si")
+    assert any(one["email"] == "c@kos.si" for one in partner.people.values())
 
 
 def test_an_unknown_outcome_is_not_taken_for_a_failure_too_soon(erp: Erp) -> None:

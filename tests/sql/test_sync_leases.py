@@ -100,6 +100,7 @@ def test_every_write_of_a_worker_that_lost_its_lease_is_refused(erp: World, afte
         ),
         ("settle_intent", {"intent_id": UUID(int=1), "state": "sent"}),
         ("forget_partner", {"contact_id": contact, "metakocka_id": "9"}),
+        ("note_sent", {"contact_id": contact, "sent": {"street": "Pot 2"}}),
         ("note_partners_seen", {"metakocka_ids": ["1600"], "seen_at": "2026-11-30T10:00:00Z"}),
     ]
     for function, more in writes:

@@ -233,6 +233,10 @@ class RunStore:
 
     # contacts that are sent
 
+    def note_sent(self, contact_id: UUID, sent: Fields) -> None:
+        """Notes values that are about to be sent for a claimed contact, by field."""
+        self._write("note_sent", contact_id=str(contact_id), sent=sent)
+
     def claim_contacts(self, batch: int, contact_ids: Sequence[UUID] | None = None) -> DirtyClaim:
         """Claims up to `batch` contacts to send, in the order of their change.
 

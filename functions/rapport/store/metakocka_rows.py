@@ -171,6 +171,8 @@ class KnownPartner(_Row):
     # when it was last seen with the agreed values, and the contact's edits since, by field
     seen_at: datetime | None = None
     edits: dict[str, datetime] = Field(default_factory=dict)
+    # values by field that were sent, and may have arrived
+    sent: dict[str, list[JsonValue]] = Field(default_factory=dict)
     # a person has to say whether a contact is this partner
     needs_person: bool = False
     candidates: list[Candidate] = Field(default_factory=list)
@@ -283,6 +285,8 @@ class DirtyContact(_Row):
     # when the partner was last seen with the agreed values, and edits since, by field
     seen_at: datetime | None
     edits: dict[str, datetime]
+    # values by field that were sent, and may have arrived
+    sent: dict[str, list[JsonValue]]
     # partners that a person has said it is not
     not_partners: list[str]
     # all that it is known by, also those that its record does not show

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from pydantic import JsonValue
+
 from rapport.metakocka.agreement.clues import clues_of
 from rapport.metakocka.agreement.compare import same_tax
 from rapport.metakocka.agreement.limits import misfit
@@ -21,7 +23,8 @@ class ContactState:
 
     Metakocka gives no times. A partner that had the agreed values at `seen_at`, and differs now,
     was edited later: by `newest` that edit wins over an earlier edit of the contact. `edits` has
-    the time of each field that was edited; other fields have `updated_at`.
+    the time of each field that was edited; other fields have `updated_at`. `sent` has values that
+    were sent and may have arrived: a partner that has one of them was not edited.
     """
 
     contact_id: UUID
@@ -31,6 +34,7 @@ class ContactState:
     base: Party | None = None
     seen_at: datetime | None = None
     edits: Mapping[str, datetime] = field(default_factory=dict)
+    sent: Mapping[str, Sequence[JsonValue]] = field(default_factory=dict)
 
 
 def ref_of(partner: Partner, *, known_hash: bool = True) -> PartnerRef:
@@ -63,6 +67,7 @@ def claimed_state(job: DirtyContact) -> ContactState:
         None if job.base is None else Party.model_validate(job.base),
         job.seen_at,
         job.edits,
+        job.sent,
     )
 
 
@@ -78,6 +83,7 @@ def known_state(known: KnownPartner) -> ContactState | None:
         None if known.base is None else Party.model_validate(known.base),
         known.seen_at,
         known.edits,
+        known.sent,
     )
 
 

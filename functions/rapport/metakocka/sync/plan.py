@@ -7,9 +7,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
+from rapport.metakocka.agreement.compare import same
 from rapport.metakocka.agreement.decisions import Conflict, Held, Rule
 from rapport.metakocka.agreement.merge import Merged, merge
-from rapport.metakocka.agreement.party import LISTS, Entry, Party, Value, as_json, party_fields
+from rapport.metakocka.agreement.party import (
+    LISTS,
+    SINGLE,
+    Entry,
+    Party,
+    Value,
+    as_json,
+    party_fields,
+)
 from rapport.metakocka.api.bodies import PartnerUpdate, partner_update
 from rapport.metakocka.api.from_partner import Partner, from_record
 from rapport.metakocka.sync.find_contact import ContactState
@@ -83,6 +92,8 @@ def plan_of(contact: ContactState | None, partner: Partner, terms: Terms) -> Pla
     if own is not None and own != partner.party.own_person:
         # a person who was renamed stays the partner's own
         partner = from_record(partner.record, own_person=own, region=terms.region)
+    if base is not None and contact is not None:
+        base = base.model_copy(update=_arrived(contact, partner.party))
     merged = merge(
         base,
         contact.party if contact else Party(),
@@ -129,6 +140,12 @@ class Agreed:
             Unprocessable: A field is longer than Metakocka takes.
         """
         return partner_update(self.plan.partner, self.plan.merged.erp_changes)
+
+    @property
+    def sent(self) -> Fields:
+        """The values of single fields that the update has."""
+        changes = self.plan.merged.erp_changes
+        return as_fields({name: changes[name] for name in changes if name in SINGLE})
 
     @property
     def theirs(self) -> Fields | None:
@@ -220,6 +237,17 @@ def field_conflicts(conflicts: Iterable[Conflict]) -> list[FieldConflict]:
             for one in conflicts
         }.values()
     )
+
+
+def _arrived(contact: ContactState, theirs: Party) -> dict[str, Value]:
+    """The partner's values that were sent, and of whose arrival no answer told."""
+    return {
+        name: value
+        for name, sent in contact.sent.items()
+        if name in SINGLE
+        for value in [getattr(theirs, name)]
+        if any(same(name, value, one) for one in sent if one is None or isinstance(one, str | bool))
+    }
 
 
 def _entries(value: Value) -> tuple[Entry, ...]:

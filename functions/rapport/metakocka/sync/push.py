@@ -224,6 +224,9 @@ class Push:
             if turn == 0 and self.terms.rule == "newest":
                 # before the call, since its answer may be lost: a later difference is a later edit
                 self.store.note_partners_seen([update.mk_id], seen_at, agreed.theirs)
+            if sent := agreed.sent:
+                # as well: a partner with these values has no edit of its own
+                self.store.note_sent(job.contact_id, sent)
             turn += 1
             seen_at = self.progress.now()
             record = self._sender.change_partner(job, update)
