@@ -202,6 +202,7 @@ def test_phone_desk_and_portal_see_what_is_theirs(
     expect(bubble(phone, "Is Tuesday free?").locator("[data-status=delivered]")).to_be_visible()
     desk.locator(".inbox-row", has_text="Is Tuesday free?").click()
     expect(bubble(desk, "Is Tuesday free?")).to_be_visible()
+    expect(bubble(phone, "Is Tuesday free?").locator("[data-status=read]")).to_be_visible()
     write(desk, "Yes, at nine.")
     expect(bubble(desk, "Yes, at nine.").locator("[data-status=read]")).to_be_visible()
     expect(bubble(phone, "Yes, at nine.")).to_be_visible()

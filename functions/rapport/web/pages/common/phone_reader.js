@@ -1,5 +1,6 @@
 import { Unprocessable } from "@rapport/live";
 import { listOf } from "@rapport/live/elements/format.js";
+import { askFunctions } from "./ask_functions.js";
 
 /** @import { SupabaseClient } from "@supabase/supabase-js" */
 
@@ -18,12 +19,8 @@ const E164 = /^\+[1-9]\d{1,14}$/;
  */
 export async function readPhone(supabase, functionsUrl, phone, accountId) {
   if (!functionsUrl || E164.test(phone)) return phone;
-  const { data } = await supabase.auth.getSession();
-  const answer = await fetch(`${functionsUrl.replace(/\/$/, "")}/api/phone`, {
-    method: "POST",
-    headers: { "content-type": "application/json", authorization: `Bearer ${data.session?.access_token ?? ""}` },
-    body: JSON.stringify({ phone, ...(accountId ? { accountId } : {}) }),
-  }).catch(() => null);
+  const given = { phone, ...(accountId ? { accountId } : {}) };
+  const answer = await askFunctions(supabase, functionsUrl, "/api/phone", given);
   const said = await answer?.json().catch(() => null);
   if (answer?.ok && said?.phone) return said.phone;
   if (answer?.status !== 422) return phone;

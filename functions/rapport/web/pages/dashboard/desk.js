@@ -1,6 +1,7 @@
 import { personId } from "@rapport/live";
 import { followDesk, stayAtDesk } from "@rapport/live/desk";
 import { insist } from "../../live/desk/insist.js";
+import { askFunctions } from "../common/ask_functions.js";
 
 /** @import { SupabaseClient } from "@supabase/supabase-js" */
 /** @import { Live, Presence } from "@rapport/live" */
@@ -162,6 +163,18 @@ export class Desk {
     // with the forms that need it
     const { readPhone } = await import("../common/phone_reader.js");
     return readPhone(this.supabase, this.functionsUrl, phone, this.account.id);
+  }
+
+  /**
+   * Shows the customer on WhatsApp that staff have read up to this seq. It is only shown: where
+   * nobody answers, the marks of the database are right all the same.
+   *
+   * @param {string} conversationId
+   * @param {number} upToSeq
+   */
+  async showRead(conversationId, upToSeq) {
+    if (!this.functionsUrl || !this.isWriter) return;
+    await askFunctions(this.supabase, this.functionsUrl, `/api/conversations/${conversationId}/read`, { upToSeq });
   }
 
   close() {

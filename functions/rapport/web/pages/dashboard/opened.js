@@ -19,6 +19,10 @@ export class Opened {
   #again;
   /** Ends that the user looks at it, while the page is in sight. @type {(() => void) | null} */
   #leave = null;
+  /** Up to where it is marked as read, and up to where WhatsApp shows the customer so. */
+  #read = 0;
+  #shown = 0;
+  #isOnWhatsApp = false;
   #changed;
 
   /**
@@ -37,7 +41,12 @@ export class Opened {
     this.window = null;
     this.messages = live.conversation(id, { onNewMessage: (message) => message.sender_type === "client" && this.#answered() });
     // what was seen is marked even if another is opened meanwhile
-    this.marks = new ReadMarks((conversationId, seq) => this.messages.markRead(conversationId, seq));
+    this.marks = new ReadMarks(async (conversationId, seq) => {
+      const reached = await this.messages.markRead(conversationId, seq);
+      this.#read = Math.max(this.#read, reached);
+      this.#showRead();
+      return reached;
+    });
     this.customerTypes = live.typing("customer", id);
     this.staffTypes = live.typing("staff", id);
     this.presence = live.presence("staff", id);
@@ -76,6 +85,18 @@ export class Opened {
   take(row) {
     if (!row?.customer_id || this.customer) return;
     this.customer = ofCustomer(this.desk.live, row.customer_id);
+    this.#isOnWhatsApp = row.channel === "whatsapp";
+    this.#showRead();
+  }
+
+  /** Shows the customer that staff have read, once for each message of theirs. */
+  #showRead() {
+    if (!this.#isOnWhatsApp) return;
+    const seen = this.messages.getSnapshot().rows.filter(({ sender_type, seq }) => sender_type === "client" && seq <= this.#read);
+    const last = Math.max(0, ...seen.map(({ seq }) => seq));
+    if (last <= this.#shown) return;
+    this.#shown = last;
+    void this.desk.showRead(this.id, last);
   }
 
   close() {
