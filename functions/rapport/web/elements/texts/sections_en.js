@@ -214,6 +214,7 @@ export const en = {
   "why.first": "The first broken step",
   "why.match": "Shown: yes, it was told to the pages",
   "why.no-match": "Shown: no, it was not told to the pages",
+  "why.zone": "Times are those of {zone}.",
   "why.login": "Who should see it",
   "why.everybody": "Everybody",
   "why.facts": "Ids and figures",

@@ -210,6 +210,7 @@ export const sl = {
   "why.first": "Prvi pretrgani korak",
   "why.match": "Prikazano: da, strani so to izvedele",
   "why.no-match": "Prikazano: ne, strani tega niso izvedele",
+  "why.zone": "Ure so v časovnem pasu {zone}.",
   "why.login": "Kdo naj to vidi",
   "why.everybody": "Vsi",
   "why.facts": "Id-ji in podatki",

@@ -68,6 +68,9 @@ export class WhyPage extends SectionPage {
         <div class="card-words">
           <p class="card-title"><bdi>${answer.words}</bdi></p>
           ${answer.remedy ? html`<p class="health-remedy">${answer.remedy}</p>` : nothing}
+          ${answer.time_zone === Intl.DateTimeFormat().resolvedOptions().timeZone
+            ? nothing
+            : html`<p class="muted">${text("why.zone", { zone: answer.time_zone })}</p>`}
           ${answer.match === null ? nothing : html`<p data-match=${answer.match}>${pill(text(answer.match ? "why.match" : "why.no-match"), answer.match ? "good" : "bad")}</p>`}
         </div>
       </section>`;
