@@ -157,17 +157,19 @@ class ProjectCalls:
             yield warning(
                 check,
                 "Auth takes every email address as confirmed: nobody has to prove it.",
-                "Turn on Confirm email in the project's settings: Authentication, Sign in.",
+                "Turn on Confirm email in the project's settings: Authentication, Sign in (on this"
+                " machine: enable_confirmations of [auth.email] in supabase/config.toml).",
             )
         elif not settings.disable_signup:
             yield warning(
                 check,
                 "Everybody may make a login. A stranger's login sees nothing, but asks.",
                 "Turn sign-ups off in the project's settings (on this machine: enable_signup in"
-                " supabase/config.toml), unless customers make their own.",
+                " supabase/config.toml), unless customers make their own, or people who have no"
+                " login are invited: the link of an invitation makes it.",
             )
         else:
-            yield fine(check, "People are invited; strangers make no login.")
+            yield fine(check, "Nobody makes a login: an invitation is for people who have one.")
 
     def _get(self, path: str, key: str, headers: dict[str, str] | None = None) -> httpx.Response:
         return self._http.get(f"{self.url}/{path}", headers=key_headers(key) | (headers or {}))

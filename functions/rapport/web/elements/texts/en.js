@@ -350,6 +350,8 @@ export const en = {
   "sign.mail": "Email me a link",
   "sign.by-password": "Sign in with a password",
   "sign.sent": "If {email} has a login, a link is on its way there.",
+  "sign.sent.invited": "A link is on its way to {email}.",
+  "sign.closed": "{email} has no login, and new logins are turned off here. Ask the business that has invited you for one.",
   "sign.mails": "Read it here",
   "sign.other": "Sign in as somebody else",
   "sign.to.portal": "Go to the portal",

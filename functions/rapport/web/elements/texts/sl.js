@@ -330,6 +330,8 @@ export const sl = {
   "sign.by-password": "Prijava z geslom",
   "sign.mail": "Pošljite mi povezavo",
   "sign.sent": "Če ima {email} prijavo, je povezava že na poti.",
+  "sign.sent.invited": "Povezava je na poti na {email}.",
+  "sign.closed": "{email} nima prijave, novih prijav pa tukaj ni mogoče ustvariti. Prosite zanjo podjetje, ki vas je povabilo.",
   "sign.mails": "Preberite jo tukaj",
   "sign.other": "Prijava kot nekdo drug",
   "sign.to.portal": "Na portal",

@@ -10,6 +10,9 @@ import { language, text, word } from "@rapport/live/elements/texts.js";
 /** What an address without a login is answered with. */
 const UNKNOWN = new Set(["otp_disabled", "signup_disabled", "user_not_found"]);
 
+/** Whether somebody comes by the link of an invitation, who may have no login yet. */
+const isInvited = () => new URLSearchParams(location.search).has("invitation");
+
 /** Signing in by email and password, or by a link in a mail; on a project for trying it out, by one click. */
 export class SignIn extends PageElement {
   /** @override */
@@ -67,7 +70,7 @@ export class SignIn extends PageElement {
                 <button type="button" class="button button-wide" ?disabled=${this.isBusy} @click=${this.#sendLink}>${icons.mail}${text("sign.mail")}</button>`}
           <p class="sign-sent" role="status">
             ${this.isSent
-              ? html`${text("sign.sent", { email: this.isSent })}
+              ? html`${text(isInvited() ? "sign.sent.invited" : "sign.sent", { email: this.isSent })}
                 ${this.logins.length
                   ? html`<a class="link" href="../mail/?to=${encodeURIComponent(this.isSent)}" target="rapport-mail">${text("sign.mails")}</a>`
                   : nothing}`
@@ -101,7 +104,7 @@ export class SignIn extends PageElement {
     void this.#enter(String(fields.get("email")), String(fields.get("password")));
   }
 
-  /** Has a link be sent to the address, without a word about whether it is known. */
+  /** Has a link be sent to the address. Whether it is known is told by no word, but to those who were invited. */
   async #sendLink() {
     const field = /** @type {HTMLInputElement} */ (this.querySelector("[name=email]"));
     if (!this.supabase || !field.reportValidity()) return;
@@ -112,12 +115,13 @@ export class SignIn extends PageElement {
       email: field.value,
       options: {
         emailRedirectTo: `${origin}${pathname}${search}`,
-        // somebody who was invited may have no login yet
-        shouldCreateUser: new URLSearchParams(search).has("invitation"),
+        shouldCreateUser: isInvited(),
         data: { language },
       },
     });
-    if (!error || UNKNOWN.has(error.code ?? "")) this.isSent = field.value;
+    const isUnknown = UNKNOWN.has(error?.code ?? "");
+    if (isUnknown && isInvited()) this.refusal = text("sign.closed", { email: field.value });
+    else if (!error || isUnknown) this.isSent = field.value;
     else this.refusal = text("sign.failed", { reason: reasonOf(error) });
     this.isBusy = false;
   }
