@@ -654,7 +654,9 @@ def test_a_person_gets_a_copy_of_all_files_and_then_has_none(media: Media, tmp_p
     assert (status, "No word of the person is left" in told) == (0, True), told
     assert set(media.stored()) == {f"{BAY}/{photo}/another"}
     status, again = privacy("erase", CILKA, "--yes")
-    assert (status, told.endswith(again)) == (0, True), again
+    assert status == 0
+    assert told.endswith(again.replace("already, ", "")), again
+    assert "Erased already, at" in again
     status, told = privacy("log", "--account", ALPINE)
     assert [line.split()[3] for line in told.splitlines()] == [
         "export", "hold", "release", "erase",

@@ -79,6 +79,7 @@ def erase_contact(contact_id: UUID, *, yes: bool) -> bool:
         except Conflict as error:
             error.hint = _release(contact_id)
             raise
+        is_repeated = action.state == "done"
         step = None
 
         def goes_on(now: PrivacyAction) -> bool:
@@ -89,7 +90,7 @@ def erase_contact(contact_id: UUID, *, yes: bool) -> bool:
             return True
 
         action = carry_out(store, storage, action.id, goes_on)
-    _tell(action, console)
+    _tell(action, console, is_repeated=is_repeated)
     return action.state == "done"
 
 
@@ -163,7 +164,7 @@ def _words(table: str) -> str:
     return table.rpartition(".")[2].replace("_", " ")
 
 
-def _tell(action: PrivacyAction, console: Console) -> None:
+def _tell(action: PrivacyAction, console: Console, *, is_repeated: bool) -> None:
     for table, count in sorted(action.counts.items()):
         console.print(f"{count:10} {_words(table)}", highlight=False, markup=False)
     if action.state == "running":
@@ -175,7 +176,8 @@ def _tell(action: PrivacyAction, console: Console) -> None:
         console.print(f"{told}. This command can go on too.", highlight=False, soft_wrap=True)
         return
     left = [*action.remaining, *action.elsewhere]
-    erased = f"\n  Erased at {action.finished_at:%Y-%m-%d %H:%M} UTC."
+    already = " already," if is_repeated else ""
+    erased = f"\n  Erased{already} at {action.finished_at:%Y-%m-%d %H:%M} UTC."
     if not left:
         console.print(f"{erased} No word of the person is left in the database.", highlight=False)
         return
