@@ -314,4 +314,5 @@ def examine_push(deployment: Deployment) -> Iterator[Finding]:
         )
     else:
         devices = deployment.push_subscriptions
-        yield fine(check, f"The keys belong together; {devices:,} devices are subscribed.")
+        subscribed = "1 device is" if devices == 1 else f"{devices:,} devices are"
+        yield fine(check, f"The keys belong together; {subscribed} subscribed.")
