@@ -250,6 +250,16 @@ def test_a_team_shares_its_inbox(people: People, stack: Stack, office: Office) -
     # what was refused above is no error of the page
     assert [one for one in people.complaints if "409" not in one] == []
 
+    # who is erased is gone from the conversation that is open, too
+    row(andrej, "Do you clean tents?").click()
+    expect(andrej.locator(".bubble-words")).to_have_text("Do you clean tents?")
+    office.run(
+        "select backend.erase_contact(customer_id) from messages where message = %s",
+        "Do you clean tents?",
+    )
+    expect(andrej.locator(".pane-inbox")).to_be_visible()
+    expect(row(andrej, "Do you clean tents?")).to_have_count(0)
+
 
 def test_notes_saved_replies_and_what_is_sent_later(
     people: People, stack: Stack, office: Office
@@ -385,7 +395,7 @@ def test_contacts_reminders_sync_health_and_settings(
 ) -> None:
     inbound(stack, "38640111222", "Cilka", "Hello")
     inbound(stack, "38640555001", LONG, "Hello too")
-    olivia = people.open("dashboard/", "Olivia")
+    olivia = people.open("dashboard/", "Olivia", timezone_id="UTC")
     rail = olivia.get_by_role("navigation", name="Sections")
 
     # a contact: found by digits, written, shown by the live chat at once
@@ -620,6 +630,7 @@ def test_contacts_reminders_sync_health_and_settings(
     field.fill("+386 1 555 01 00")
     field.press("Enter")
     expect(olivia.locator(".why-top")).to_contain_text("It ended.")
+    expect(olivia.locator(".why-top")).to_contain_text("Times are those of Europe/Ljubljana.")
     expect(olivia.locator(".why-step.why-broken").first).to_contain_text("Number")
     check_accessible(olivia, of="why")
     look(olivia, "why")
@@ -688,6 +699,7 @@ def test_contacts_reminders_sync_health_and_settings(
     expect(nina.get_by_text("A colleague has invited you.")).to_be_visible()
     expect(nina.get_by_label("Email")).to_have_value("nina@alpine.example")
     nina.get_by_role("button", name="Email me a link").click()
+    expect(nina.get_by_text("A link is on its way to nina@alpine.example.")).to_be_visible()
     expect(nina.get_by_role("link", name="Read it here")).to_be_visible()
     where = {"to": "nina@alpine.example"}
     mails = httpx.get(f"{stack.url}/_mail/messages", params=where, trust_env=False).json()

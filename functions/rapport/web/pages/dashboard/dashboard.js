@@ -306,7 +306,7 @@ export class DashboardPage extends AppPage {
     if (!id || !desk || !inbox) return;
     this.loadFailure = "";
     void openingLoaded().catch((error) => (this.loadFailure = reasonOf(error)));
-    this.opened = new Opened(desk, id, () => this.requestUpdate());
+    this.opened = new Opened(desk, id, () => this.requestUpdate(), () => this.#check(id));
     inbox.rows.pin(id);
     void this.#check(id);
   }
@@ -314,7 +314,7 @@ export class DashboardPage extends AppPage {
   /** Leaves an address of a conversation that is not the user's to see. @param {string} id */
   async #check(id) {
     const { desk } = this;
-    const found = await desk?.ask(desk.from("conversations").select("id").eq("id", id)).catch(() => null);
+    const found = await desk?.ask(desk.from("inbox").select("id").eq("id", id)).catch(() => null);
     if (found && !found.length && this.opened?.id === id) location.hash = "";
   }
 

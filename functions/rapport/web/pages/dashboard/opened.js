@@ -24,17 +24,21 @@ export class Opened {
   #shown = 0;
   #isOnWhatsApp = false;
   #changed;
+  #gone;
+  #hasRow = false;
 
   /**
    * @param {Desk} desk
    * @param {string} id
    * @param {() => void} changed
+   * @param {() => void} gone called when the inbox has it no more, as after its contact was erased
    */
-  constructor(desk, id, changed) {
+  constructor(desk, id, changed, gone) {
     const { live } = desk;
     this.id = id;
     this.desk = desk;
     this.#changed = changed;
+    this.#gone = gone;
     /** The same object as long as it is open, since elements compare by identity. */
     this.chat = { conversationId: id };
     /** @type {{ open: boolean, closes_at: string | null } | null} */
@@ -83,6 +87,8 @@ export class Opened {
 
   /** @param {InboxRow | null} row */
   take(row) {
+    if (this.#hasRow && !row) this.#gone();
+    this.#hasRow = !!row;
     if (!row?.customer_id || this.customer) return;
     this.customer = ofCustomer(this.desk.live, row.customer_id);
     this.#isOnWhatsApp = row.channel === "whatsapp";
