@@ -135,6 +135,19 @@ begin
             and m.contact_id is null
             and private.is_partner_forgotten(
                 account_id => read_partner_items.account_id, metakocka_id => r.metakocka_id)
+            -- a contact that a person would choose from is another partner by now, or gone
+            or r.contact_id is null
+            and exists (
+                select
+                from unnest(r.candidates) n
+                join public.contacts o
+                    on o.id = n
+                   and o.account_id = read_partner_items.account_id
+                left join public.metakocka_contact_mappings k
+                    on k.contact_id = o.id
+                where o.deleted_at is not null
+                   or k.metakocka_id is not null
+            )
             as is_taken
     ) j
     cross join lateral (

@@ -281,6 +281,19 @@ def test_partner_that_several_may_be_waits_for_a_person(erp: World) -> None:
     assert snapshot(erp) == before
 
 
+def test_no_person_is_asked_about_a_contact_that_is_another_partner_by_now(erp: World) -> None:
+    """The next batch is read while one is written: of two partners, both may be this contact."""
+    [made] = apply(erp, partner("1600"))
+    item = partner("1601") | {"candidates": [CILKA, made["contact_id"]], "partner": NOVAK}
+    assert statuses(apply(erp, item)) == ["stale"]
+    gone = partner("1602", email="b@x.si", phone=None)
+    [made] = apply(erp, gone)
+    ask(erp, "andrej", "delete from public.contacts_v2 where id = %s", made["contact_id"])
+    item["candidates"] = [CILKA, made["contact_id"]]
+    assert statuses(apply(erp, item)) == ["stale"]
+    assert erp.rows("select * from public.sync_conflicts") == []
+
+
 def test_bad_partner_blocks_no_other(erp: World) -> None:
     results = apply(
         erp,
