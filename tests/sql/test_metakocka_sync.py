@@ -356,19 +356,20 @@ def test_the_documents_of_a_company_name_the_partners_to_look_at(world: World) -
 
 
 @dataclass
-class OnceRead(Fuse):
-    """Lets something happen once, after so many further partners were read."""
+class Once(Fuse):
+    """Lets something happen once, after so many further calls of a kind."""
 
     erp: Erp = field(kw_only=True)
-    partners: int = field(kw_only=True)
+    times: int = field(kw_only=True)
     happens: Callable[[], object] = field(kw_only=True)
+    call: str = "get_partner"
 
     def __post_init__(self) -> None:
-        self.partners += self.erp.fake.calls["get_partner"]
+        self.times += self.erp.fake.calls[self.call]
 
     def step(self) -> None:
-        if self.erp.fake.calls["get_partner"] == self.partners:
-            self.partners = 0
+        if self.erp.fake.calls[self.call] == self.times:
+            self.times = 0
             self.happens()
 
 
@@ -386,13 +387,35 @@ def test_a_contact_that_is_sent_after_its_partner_was_read_keeps_its_edit(world:
         erp.edit_contact(row["id"], street="Nova ulica 2")
         erp.end_pauses()
 
-    report = erp.sync(fuse=OnceRead(erp=erp, partners=FETCHED + 1, happens=edit))
+    report = erp.sync(fuse=Once(erp=erp, times=FETCHED + 1, happens=edit))
     assert (report.state, report.counts.failed) == ("done", 0)
     contact = erp.contact(row["id"])
     assert (contact["name"], contact["street"]) == ("Novo ime", "Nova ulica 2")
     known = erp.company.partners[last]
     assert known.fields["customer"] == "Novo ime"
     assert [one["street"] for one in known.addresses.values()] == ["Nova ulica 2"]
+
+
+def test_a_partner_that_is_gone_is_counted_once_where_a_run_stops_and_goes_on(world: World) -> None:
+    """It is read while the batch before it is written, and again by the next worker."""
+    erp = Erp(world, Fake(SECRET), listing="documents")
+    *_, gone = partners = [erp.add_partner(f"Partner {n}") for n in range(FETCHED + 1)]
+    for partner in partners:
+        erp.company.issue("sales_order", partner)
+    known = erp.company.partners[gone]
+    states = []
+    for seconds in (0, 600):
+        # its documents are there longer than the partner
+        erp.company.partners[gone] = known
+        fuse = Once(erp=erp, times=1, call="search", happens=lambda: erp.company.partners.pop(gone))
+        erp.end_quiet()
+        with erp.worker(fuse, remaining=lambda: seconds) as sync:  # noqa: B023 - within its turn
+            report = sync.run(erp.account, "from_metakocka", "schedule")
+        assert report is not None
+        states.append((report.state, report.counts.succeeded, report.counts.failed))
+    assert states == [("stopped", FETCHED, 0), ("done", FETCHED, 1)]
+    logged = "select count(*) from public.sync_errors where account_id = %s"
+    assert world.value(logged, [erp.account]) == 1
 
 
 def test_a_run_stops_before_its_time_is_over_and_the_next_goes_on(erp: Erp, world: World) -> None:

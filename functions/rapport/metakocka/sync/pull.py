@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -77,6 +77,14 @@ LOGGED = 50
 _LOST = "A call without an answer may have made this partner. The next run finds out."
 
 
+class Unread(NamedTuple):
+    """A partner that could not be read, and why."""
+
+    metakocka_id: str
+    status: Literal["failed", "not_found"]
+    error: MetakockaError | NotFound
+
+
 @dataclass(frozen=True)
 class Batch:
     """Partners to merge, in the order of their ids."""
@@ -88,6 +96,8 @@ class Batch:
     unchanged: int = 0
     # when they were read, or a little earlier
     seen_at: datetime | None = None
+    # partners up to this id that could not be read
+    unread: Sequence[Unread] = ()
 
 
 class Cursor(Deferred):
@@ -204,6 +214,7 @@ class Pull:
     def _end(self, step: Step) -> None:
         """Waits until a batch is written, merges its stale items again, and counts it."""
         results = step.results
+        self._count_unread(step.batch.unread)
         for turn in range(ROUNDS):
             stale: list[Partner] = []
             for result in results:
@@ -285,39 +296,48 @@ class Pull:
         left = iter([one for one in wanted if after is None or in_order(one) > in_order(after)])
         while part := list(islice(left, FETCHED)):
             records: list[PartnerRecord] = []
+            # counted with their batch: a run that stops before it reads them again
+            unread: list[Unread] = []
             # before the first of them is read
             seen_at = self.progress.now()
-            for metakocka_id in part:
-                self.progress.keep()
-                try:
-                    record = self.client.get_partner(metakocka_id)
-                except MetakockaClosed:
-                    raise
-                except MetakockaError as error:
-                    self._unread(metakocka_id, error, cursor)
-                    continue
-                self.failures.succeeded()
-                if record is None:
-                    self._missing(metakocka_id)
-                else:
-                    records.append(record)
-            yield Batch(records, part[-1], seen_at=seen_at)
+            try:
+                for metakocka_id in part:
+                    self.progress.keep()
+                    record = self._read(metakocka_id, unread, cursor)
+                    if record is not None:
+                        records.append(record)
+            except MetakockaError:
+                self._count_unread(unread)
+                raise
+            yield Batch(records, part[-1], seen_at=seen_at, unread=unread)
         self.failures.end()
 
-    def _unread(self, metakocka_id: str, error: MetakockaError, cursor: Cursor) -> None:
-        """Notes a partner that can't be read; the run goes on if Metakocka still answers."""
-        self._log_some(error, metakocka_id)
-        self._add(metakocka_id, "failed", error=error)
-        if isinstance(error, MetakockaUnavailable):
-            cursor.is_partial = True
-            self.failures.add(error)
-        else:
-            self.failures.succeeded()
+    def _read(
+        self, metakocka_id: str, unread: list[Unread], cursor: Cursor
+    ) -> PartnerRecord | None:
+        """The partner; None if it can't be read, while Metakocka still answers."""
+        try:
+            record = self.client.get_partner(metakocka_id)
+        except MetakockaClosed:
+            raise
+        except MetakockaError as error:
+            unread.append(Unread(metakocka_id, "failed", error))
+            if isinstance(error, MetakockaUnavailable):
+                cursor.is_partial = True
+                self.failures.add(error)
+            else:
+                self.failures.succeeded()
+            return None
+        self.failures.succeeded()
+        if record is None:
+            missing = NotFound("Metakocka has no such partner.")
+            unread.append(Unread(metakocka_id, "not_found", missing))
+        return record
 
-    def _missing(self, metakocka_id: str) -> None:
-        error = NotFound("Metakocka has no such partner.")
-        self._log_some(error, metakocka_id)
-        self._add(metakocka_id, "not_found", error=error)
+    def _count_unread(self, unread: Sequence[Unread]) -> None:
+        for one in unread:
+            self._log_some(one.error, one.metakocka_id)
+            self._add(one.metakocka_id, one.status, error=one.error)
 
     def _merge(
         self, partners: Sequence[Partner], seen_at: datetime | None, *, known_hash: bool
