@@ -178,7 +178,7 @@ class Connections:
                 keepalive_expiry=_IDLE_SECONDS,
             )
         named = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        login = (unquote(named.username or ""), unquote(named.password or ""))
+        login = (unquote(named.username or "").encode(), unquote(named.password or "").encode())
         return httpcore.HTTPProxy(
             proxy_url=f"{named.scheme}://{named.netloc.rpartition('@')[2]}",
             proxy_auth=login if any(login) else None,

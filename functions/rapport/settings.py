@@ -268,7 +268,16 @@ def _as_text(value: object) -> object:
     return value if isinstance(value, str) else str(value)
 
 
-Address = Annotated[Url, _OverHttp(), BeforeValidator(_as_text)]
+def _named(url: Url) -> Url:
+    """Refuses a host that no server can have, and that no call would be made to."""
+    parts = (url.host or "").removesuffix(".").split(".")
+    # a part of a name, in DNS; an IPv6 address has no parts
+    if not all(0 < len(part) < 64 for part in parts):
+        raise ValueError("The host's name has an empty part, or one of more than 63 letters")
+    return url
+
+
+Address = Annotated[Url, _OverHttp(), BeforeValidator(_as_text), AfterValidator(_named)]
 
 
 def _words(value: object) -> object:

@@ -342,10 +342,10 @@ def test_where_nobody_listens_and_what_is_no_http(http: Connections) -> None:
 def test_a_proxy_that_the_environment_names_is_asked(
     server: _Server, http: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", f"http://ana:p%40ss@{HOST}:{server.server_port}")
+    monkeypatch.setenv("HTTP_PROXY", f"http://ana:p%40ss%C4%8D@{HOST}:{server.server_port}")
     asked = told(http, "GET", "http://service.example/echo")
     assert asked["target"] == "http://service.example/echo"
-    login = base64.b64encode(b"ana:p@ss").decode()
+    login = base64.b64encode("ana:p@ssč".encode()).decode()
     assert asked["headers"]["proxy-authorization"] == f"Basic {login}"
     # what the environment excepts is called itself
     monkeypatch.setenv("NO_PROXY", HOST)

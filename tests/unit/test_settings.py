@@ -54,6 +54,27 @@ def test_a_wrong_value_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -
     assert "private" not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["project..example", f"{'a' * 64}.example", "."])
+def test_an_address_that_no_server_has_is_refused(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUPABASE_URL", f"https://{host}")
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", "service-key")
+    with pytest.raises(ConfigError, match=r"SUPABASE_URL: .* 63 letters"):
+        StoreSettings.load()
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1]:8000", "http://127.0.0.1", "https://č.example", "https://a.example."]
+)
+def test_an_address_that_a_server_may_have_is_taken(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUPABASE_URL", address)
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", "service-key")
+    assert StoreSettings.load().supabase_url.scheme in address
+
+
 def test_an_empty_secret_is_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHATSAPP_APP_SECRET", "")
     assert WhatsAppSettings.load().whatsapp_app_secret is None
