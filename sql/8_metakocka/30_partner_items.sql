@@ -123,7 +123,6 @@ begin
                 when r.contact_id is not null
                     and c.account_id is distinct from read_partner_items.account_id
                     then 'contact_id: There is no such contact.'
-                when other.metakocka_id <> r.metakocka_id then 'contact_id: It is another partner.'
             end as reason,
             m.contact_id is not null
             and m.contact_id is distinct from r.contact_id
@@ -135,7 +134,9 @@ begin
             and m.contact_id is null
             and private.is_partner_forgotten(
                 account_id => read_partner_items.account_id, metakocka_id => r.metakocka_id)
-            -- a contact that a person would choose from is another partner by now, or gone
+            -- the contact is another partner by now
+            or coalesce(other.metakocka_id <> r.metakocka_id, false)
+            -- one that a person would choose from is another partner by now, or gone
             or r.contact_id is null
             and exists (
                 select
