@@ -610,12 +610,18 @@ def test_words_that_jsonb_refuses_are_erased_too(known: World) -> None:
 
     first = arrive(json.dumps(payload))
     assert first["applied"] == 2
+    # a number that no database holds: of this webhook nothing can be told apart
+    alone = json.loads(sent)
+    alone["entry"][0]["changes"][0]["value"]["messages"][0]["id"] = "wamid.odo.alone"
+    whole = arrive(json.dumps(alone).replace('"object"', '"odd": 1e200000, "object"'))
+    assert whole["applied"] == 1
     contact = world.value("select id from public.contacts where profile_name = %s", [name])
     action = backend(world, "erase_contact", contact_id=contact)
     assert erase(world, action)["state"] == "done"
     again = arrive(json.dumps(payload, indent=1))
     assert (again["applied"], again["duplicates"]) == (0, 2)
 
+    assert kept(whole) == "{}"
     for body in (kept(first), kept(again)):
         left = json.loads(body)["entry"][0]["changes"][0]["value"]
         assert [one["profile"]["name"] for one in left["contacts"]] == ["Neva"]

@@ -191,6 +191,7 @@ _FAULTS = {
     "string_type": "{field} is not a text.",
     "string_too_long": "{field} has more than {max_length} characters.",
     "string_too_short": "{field} has less than {min_length} characters.",
+    "string_pattern_mismatch": "{field} has characters that it may not have.",
     "int_type": "{field} is not a whole number.",
     "int_parsing": "{field} is not a whole number.",
     "int_from_float": "{field} is not a whole number.",

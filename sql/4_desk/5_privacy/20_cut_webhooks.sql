@@ -122,6 +122,12 @@ declare
     list record;
     parts record;
 begin
+    if left_over is null then
+        -- nobody can tell which part of it is another person's
+        rest := '{}';
+        cut := '[{"unreadable": true}]';
+        return;
+    end if;
     cut := '[]';
     rest := body;
     for change in

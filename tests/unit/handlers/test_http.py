@@ -100,6 +100,7 @@ class Asked(ApiRequest):
     contact_ids: Annotated[list[UUID] | None, Field(max_length=2)] = None
     note: Annotated[str | None, Field(min_length=1, max_length=3)] = None
     limit: Annotated[int, Field(ge=1, le=9)] = 1
+    code: Annotated[str | None, Field(pattern="^[a-z]+$")] = None
     is_new: bool = False
     more: dict[str, str] | None = None
 
@@ -136,6 +137,7 @@ ID = "0b7c6f0e-58a1-4f5e-9d6c-1f2a3b4c5d6e"
         ({"accountId": ID, "limit": 1.5}, "limit", "limit is not a whole number."),
         ({"accountId": ID, "limit": 0}, "limit", "limit is less than 1."),
         ({"accountId": ID, "limit": 10}, "limit", "limit is greater than 9."),
+        ({"accountId": ID, "code": "7"}, "code", "code has characters that it may not have."),
         ({"accountId": ID, "isNew": "x"}, "isNew", "isNew is neither true nor false."),
         ({"accountId": ID, "more": []}, "more", "more is not an object."),
     ],
