@@ -100,8 +100,19 @@ def test_a_run_from_its_beginning_to_its_end(
     )
     [updated] = first.apply_partners([changed])
     assert updated.status == "updated"
-    [waiting] = first.apply_partners([item("1602", candidates=[made.contact_id], partner=NOVAK)])
-    assert waiting.status == "waiting"
+    with psycopg.connect(database.url(), autocommit=True) as owner:
+        row = owner.execute(
+            "insert into public.contacts (account_id, name) values (%s, 'Novak') returning id",
+            [account],
+        ).fetchone()
+    assert row is not None
+    offered = [
+        item(metakocka_id, candidates=[candidate], partner=NOVAK)
+        for metakocka_id, candidate in (("1602", row[0]), ("1603", made.contact_id))
+    ]
+    # the other contact is a partner already
+    statuses = [one.status for one in first.apply_partners(offered)]
+    assert statuses == ["waiting", "stale"]
 
     counts = Counts(total=2, done=2, succeeded=1, failed=1, errors={"timeout": 1})
     assert first.advance({"page": 2}, counts) > datetime.now(UTC)

@@ -179,11 +179,16 @@ def _tell(action: PrivacyAction, console: Console, *, is_repeated: bool) -> None
     already = " already," if is_repeated else ""
     erased = f"\n  Erased{already} at {action.finished_at:%Y-%m-%d %H:%M} UTC."
     if not left:
-        console.print(f"{erased} No word of the person is left in the database.", highlight=False)
+        console.print(
+            f"{erased} No word of the person is left in the database.",
+            highlight=False,
+            soft_wrap=True,
+        )
         return
     console.print(
         f"{erased} Words of the person are in {len(left)} rows of others, which stay:",
         highlight=False,
+        soft_wrap=True,
     )
     _list(left, console)
 
