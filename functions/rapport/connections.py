@@ -56,7 +56,7 @@ def trusted(folder: Path = CERTIFICATES) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=certifi.where())
 
 
-class Unreachable(Exception):  # noqa: N818 - what has happened
+class Unreachable(Exception):  # noqa: N818 - it reads better than UnreachableError
     """A service can't be reached, or its answer was cut; the name of what happened is its text."""
 
 
@@ -92,7 +92,7 @@ class Http(Protocol):
     """Makes calls over HTTP."""
 
     def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
-        """The answer, whatever its status; redirections are answers too.
+        """The answer of any status. A redirection is an answer too, and is not followed.
 
         Raises:
             Unreachable: There is none.

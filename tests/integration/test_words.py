@@ -203,7 +203,7 @@ def rows_that_are_there(walk: Walk, table: str, key: str) -> str:
 
 
 def written_by_users(world: World) -> set[str]:
-    """The tables of which the role of all users may write some column."""
+    """The tables that have a column which the role of all users may write."""
     return {
         row["relname"]
         for row in world.rows(

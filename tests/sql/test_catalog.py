@@ -441,7 +441,7 @@ def test_no_trigger_of_columns_misses_what_another_trigger_assigns(
         where w.body ~ format('\\mnew\\.%%s\\M\\s*:=', a.attname)
           -- that one puts old values back
           and w.function not like '%%guard_given'
-          -- the other one fires by columns of which each one fires this one too
+          -- each column that fires the other one fires this one too
           and not (w.columns <> '{}' and w.columns <@ t.columns)
     """
     table = "scheduled_messages"

@@ -632,7 +632,7 @@ def test_words_that_jsonb_refuses_are_erased_too(known: World) -> None:
 
 
 def test_a_message_of_another_number_with_an_erased_ones_id_stays(known: World) -> None:
-    """Two numbers of one webhook, of which one erased a person."""
+    """One webhook about two numbers; the account of one has erased a person."""
     world = known
     number, name = "38640777222", "Twin"
     body = json.loads(deliver(world, "text", person=(number, name), said="Twice"))

@@ -1,4 +1,4 @@
-"""The trusted certificates as a folder, of which OpenSSL reads the ones that a connection needs.
+"""The trusted certificates as a folder. OpenSSL reads the ones that a connection needs.
 
 To read all of them takes as long as to import what calls the database. In a folder, OpenSSL finds a
 certificate by the hash of its subject.

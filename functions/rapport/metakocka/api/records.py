@@ -163,7 +163,7 @@ class PartnerRecord(_Wire):
 
 
 def _sorted(entries: Iterable[_Wire]) -> list[str]:
-    """The entries as JSON, in an order of their own; without those of which nothing is known."""
+    """The entries that say something, as JSON in an order of their own."""
     return sorted(
         one for entry in entries if (one := entry.model_dump_json(exclude_none=True)) != "{}"
     )
